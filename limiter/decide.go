@@ -1,0 +1,439 @@
+package limiter
+
+import (
+	"math"
+	"slices"
+)
+
+// Decide answers a, into d. All limits are checked, then all are charged, or none
+// is; a denied, infeasible, overloaded or dry Ask changes no count. It touches the
+// shards that Route(a) said, and must follow that call. Only where MaxKeys was
+// reached can the answer be Reroute; see there.
+func (l *Limiter) Decide(now Instant, a *Ask, d *Decision) {
+	d.reset(now)
+	if l.known(now, a, d) {
+		return
+	}
+	if !l.resolve(now, a) {
+		d.Verdict = Reroute
+		return
+	}
+	if r := a.mainQuota(); r != nil && r.state != nil && !a.Force && !a.DryRun {
+		l.decideFairly(now, a, d, r)
+		return
+	}
+	l.settleVerdict(now, a, d)
+}
+
+// decideFairly decides an Ask of a quota, in its tenant's turn.
+func (l *Limiter) decideFairly(now Instant, a *Ask, d *Decision, r *quotaRef) {
+	st := r.state
+	f, t := st.flow(now, a.Tenant), st.terms(a.Tenant)
+	if pause := f.overCeiling(t, a.secondsOf(r)); pause > 0 {
+		l.check(now, a, d)
+		l.views(now, a, d)
+		l.denyForLine(now, a, d)
+		d.RetryAt = max(d.RetryAt, now.Add(pause))
+		return
+	}
+	switch {
+	case st.pacer != nil && a.HoldUntil <= now:
+		l.appoint(now, a, d, r, f)
+	case a.mustWait():
+		l.check(now, a, d)
+		l.views(now, a, d)
+		l.join(now, a, d)
+	default:
+		l.settleVerdict(now, a, d)
+		switch {
+		case d.Verdict == Allowed && !a.Retry:
+			st.line.virtual = st.line.tag(f, t, a.secondsOf(r))
+		case d.Verdict == Denied && a.mayHold(now, d.RetryAt):
+			l.join(now, a, d)
+		}
+	}
+}
+
+// reset makes d an answer that allows, with nothing in it.
+func (d *Decision) reset(now Instant) {
+	d.Verdict, d.RefusedBy, d.RetryAt, d.Checks = Allowed, -1, now, d.Checks[:0]
+	d.Reserved, d.ID, d.Opened, d.ExpiresAt, d.Replayed, d.Ticket = Usage{}, ID{}, false, 0, false, 0
+	d.Delay, d.Turn = 0, 0
+}
+
+// known answers an Ask that was made before, under the same idempotency key, or
+// whose units were charged before, under the same request id.
+func (l *Limiter) known(now Instant, a *Ask, d *Decision) bool {
+	if a.DryRun {
+		return false
+	}
+	if a.IdempotencyKey != "" && a.Open {
+		if e, ok := l.shards[a.idemShard].book.byIdem[a.idem]; ok && l.recall(now, a, d, &e) {
+			return true
+		}
+	}
+	if a.Force && a.RequestID != "" {
+		b := &l.shards[a.home].book
+		if id, ok := b.byRequest[a.request]; ok {
+			if t := b.ended(id); t == nil || t.forget > now {
+				d.ID, d.Replayed = id, true
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// recall answers with the reservation of an idempotency key, unless that was long
+// enough ago to be forgotten.
+func (l *Limiter) recall(now Instant, a *Ask, d *Decision, e *idemEntry) bool {
+	expires, forget := e.expires, e.forget
+	if home := l.HomeOf(e.id); home&a.shards != 0 { // it may have been renewed
+		if _, r := l.shards[home.First()].book.get(e.id, 0); r != nil {
+			expires, forget = r.expires, max(forget, r.expires)
+		}
+	}
+	if forget <= now {
+		return false
+	}
+	d.ID, d.ExpiresAt, d.Reserved = e.id, expires, e.reserved
+	d.Opened, d.Replayed = true, true
+	return true
+}
+
+// resolve finds the counters of a and the amounts of its charges. It reports false
+// if a must be routed anew, because a key is to share an overflow counter.
+func (l *Limiter) resolve(now Instant, a *Ask) bool {
+	for i := range a.quotas {
+		r := &a.quotas[i]
+		if r.quota == nil {
+			r.cost = costOf(&r.est, nil, nil)
+			continue
+		}
+		st := l.quotaState(now, a, r)
+		if st == nil {
+			r.overflow = true
+			return l.reroute(now, a)
+		}
+		r.state = st
+		if st.pacer != nil {
+			st.pacer.advance(now)
+		}
+		cal := st.known(a.Tenant)
+		r.cost = costOf(&r.est, cal, r.quota)
+		r.likely = likelyCost(&r.est, cal, r.quota, r.cost)
+	}
+	for i := range a.charges {
+		c := &a.charges[i]
+		if c.quota >= 0 {
+			c.amount = a.quotas[c.quota].cost.Of(c.limit.Meter)
+		}
+		if c.limit.paced {
+			c.max = c.limit.ceiling(a.quotas[c.quota].state.pacer)
+		}
+		t := &l.shards[c.shard].table
+		c.counter, c.found = t.find(c.hash, c.limit.id, a.chargeKey(c))
+		if c.found {
+			t.advance(t.at(c.counter), now, c.max)
+		} else if (c.amount > 0 || a.Open) && !c.refund && !c.overflow && !a.DryRun && !l.roomForKey(now, c) {
+			c.overflow = true
+			return l.reroute(now, a)
+		}
+	}
+	for i := range a.charges {
+		a.sum(i)
+	}
+	return true
+}
+
+// sum sets the total of charge i: charges to the same counter are one.
+func (a *Ask) sum(i int) {
+	c := &a.charges[i]
+	c.total = c.amount
+	if len(a.charges) == 1 {
+		return
+	}
+	for j := range a.charges {
+		o := &a.charges[j]
+		if i != j && o.hash == c.hash && o.limit.id == c.limit.id && o.refund == c.refund &&
+			string(a.chargeKey(o)) == string(a.chargeKey(c)) {
+			if c.total += o.amount; c.total < o.amount {
+				c.total = math.MaxUint64
+			}
+		}
+	}
+}
+
+// reroute routes a again. If that needs no other shards, it is resolved on the spot.
+func (l *Limiter) reroute(now Instant, a *Ask) bool {
+	had := a.shards
+	if l.Route(a)&^had != 0 {
+		return false
+	}
+	return l.resolve(now, a)
+}
+
+// roomForKey reports whether one more key may be counted by itself; where the bound
+// is reached it first looks for a few idle ones to forget.
+func (l *Limiter) roomForKey(now Instant, c *charge) bool {
+	if l.keys.Load() < int64(l.opts.MaxKeys) {
+		return true
+	}
+	return l.Sweep(now, int(c.shard), sweepWhenFull) > 0 && l.keys.Load() < int64(l.opts.MaxKeys)
+}
+
+const sweepWhenFull = 128
+
+// settleVerdict checks and, if all is well, charges.
+func (l *Limiter) settleVerdict(now Instant, a *Ask, d *Decision) {
+	l.check(now, a, d)
+	l.checkPaces(now, a, d)
+	if d.Verdict != Allowed || a.DryRun || !l.room(now, a, d) {
+		l.views(now, a, d)
+		return
+	}
+	l.commit(now, a, d)
+}
+
+// room reports whether one more reservation may be opened; if not, d says so.
+func (l *Limiter) room(now Instant, a *Ask, d *Decision) bool {
+	if !a.Open || l.open.Load() < int64(l.opts.MaxReservations) {
+		return true
+	}
+	d.Verdict = Overloaded
+	d.RetryAt = now.Add(DefaultTTL)
+	return false
+}
+
+// checkPaces asks the learned quotas of a, if nothing else refused.
+func (l *Limiter) checkPaces(now Instant, a *Ask, d *Decision) {
+	if d.Verdict != Allowed || a.Force {
+		return
+	}
+	for i := range a.quotas {
+		r := &a.quotas[i]
+		if r.state == nil || r.state.pacer == nil {
+			continue
+		}
+		p, c := r.state.pacer, costVector(r.cost)
+		var before cost
+		if !a.Retry && len(p.turns.list) > 0 {
+			p.turns.expire(now, &r.state.line)
+			before = p.turns.before(r.state.band(a), a.startIn(now, r), nil)
+		}
+		if w, m := p.wait(now, c, before, r.state.open); w > fit {
+			if before != (cost{}) { // those who were told to come back come when they come
+				w = max(w, comeBack)
+			}
+			l.denyByPace(now, a, d, r, m, w)
+			if !a.DryRun {
+				p.blockedBy(c, before)
+			}
+		}
+	}
+}
+
+// comeBack is how often, in seconds, to look whether those came back whose turn is
+// earlier.
+const comeBack = 0.02
+
+// startIn returns the start tag that a has, or would get, in the order of r.
+func (a *Ask) startIn(now Instant, r *quotaRef) float64 {
+	if a.tagged {
+		return a.start
+	}
+	q := &r.state.line
+	start := q.virtual
+	if f := q.flows[a.Tenant]; f != nil {
+		start = max(start, f.finish)
+	}
+	return start
+}
+
+// commit makes the charges of a, all of which were checked.
+func (l *Limiter) commit(now Instant, a *Ask, d *Decision) {
+	for i := range a.charges {
+		l.charge(now, a, &a.charges[i])
+	}
+	for i := range a.quotas {
+		if r := &a.quotas[i]; r.state != nil && r.state.pacer != nil {
+			r.leases = r.state.pacer.charge(now, costVector(r.cost), d.Delay)
+			if !a.Open || r != a.mainQuota() { // nobody will report it
+				r.state.pacer.report(now, &r.leases, &Outcome{Class: ClassUnknown}, costVector(r.cost), 0)
+			}
+		}
+	}
+	switch {
+	case a.Open:
+		l.openReservation(now, a, d)
+	case a.Force && a.RequestID != "":
+		l.shards[a.home].book.remember(now, a, d)
+	}
+	for i := range a.charges {
+		c := &a.charges[i]
+		if !c.found { // looked at, and perhaps charged by another charge
+			c.counter, c.found = l.shards[c.shard].table.find(c.hash, c.limit.id, a.chargeKey(c))
+		}
+	}
+	l.views(now, a, d)
+	for i := range a.quotas {
+		if st := a.quotas[i].state; st != nil {
+			st.asked = now
+		}
+	}
+}
+
+// check fills in what each limit says, before anything is charged.
+func (l *Limiter) check(now Instant, a *Ask, d *Decision) {
+	d.Checks = slices.Grow(d.Checks[:0], len(a.charges))[:len(a.charges)]
+	for i := range a.charges {
+		c, k := &a.charges[i], &d.Checks[i]
+		k.Limit, k.Descriptor, k.Amount, k.Requested = c.limit, int(c.descriptor), c.max, c.amount
+		k.RetryAt, k.Over = now, false
+		k.Overflow = c.overflow || (c.ofQuota && a.quotas[c.quota].overflow)
+		used := l.used(c)
+		if c.refund || a.Force || passes(used, c.total, c.max) {
+			continue
+		}
+		k.Over = true
+		switch {
+		case c.total > c.max:
+			k.RetryAt = Never
+		case c.found:
+			t := &l.shards[c.shard].table
+			k.RetryAt = t.passAt(t.at(c.counter), c.total, c.max)
+		}
+		if c.limit.Shadow {
+			continue
+		}
+		if d.RefusedBy < 0 {
+			d.RefusedBy, d.Verdict = i, Denied
+		}
+		if k.RetryAt == Never {
+			d.Verdict = Infeasible
+		}
+		d.RetryAt = max(d.RetryAt, k.RetryAt)
+	}
+	if len(a.quotas) > 0 {
+		d.Reserved = a.reserved()
+	}
+}
+
+func (l *Limiter) used(c *charge) uint64 {
+	if !c.found {
+		return 0
+	}
+	return l.shards[c.shard].table.at(c.counter).used()
+}
+
+// reserved is what a means for its first quota.
+func (a *Ask) reserved() Usage {
+	var u Usage
+	first := a.mainQuota()
+	for i := range a.quotas {
+		if r := &a.quotas[i]; r == first || (r.state != nil && r.state == first.state) {
+			u.Requests = addSat(u.Requests, r.cost.Requests)
+			u.InputTokens = addSat(u.InputTokens, r.cost.InputTokens)
+			u.OutputTokens = addSat(u.OutputTokens, r.cost.OutputTokens)
+		}
+	}
+	return u
+}
+
+// mainQuota returns the first quota of a, which estimates are learned for; else
+// the first reference to none, else nil.
+func (a *Ask) mainQuota() *quotaRef {
+	for i := range a.quotas {
+		if a.quotas[i].quota != nil {
+			return &a.quotas[i]
+		}
+	}
+	if len(a.quotas) > 0 {
+		return &a.quotas[0]
+	}
+	return nil
+}
+
+// views fills in how the counters of a stand now.
+func (l *Limiter) views(now Instant, a *Ask, d *Decision) {
+	for i := range a.charges {
+		l.viewIn(now, a, &a.charges[i], &d.Checks[i])
+	}
+}
+
+// viewIn fills in how the counter of c, a charge of a, stands.
+func (l *Limiter) viewIn(now Instant, a *Ask, c *charge, k *Check) {
+	k.Used, k.ResetAt = 0, now
+	if c.found {
+		t := &l.shards[c.shard].table
+		n := t.at(c.counter)
+		k.Used = n.used()
+		k.ResetAt = t.emptyAt(n, now, c.max)
+	}
+	if c.limit.paced {
+		k.Amount = c.limit.stated(a.quotas[c.quota].state.pacer)
+	}
+	k.Remaining = subFloor(k.Amount, k.Used)
+}
+
+// charge makes one charge, and its counter if there is none yet.
+func (l *Limiter) charge(now Instant, a *Ask, c *charge) {
+	// A reservation needs the counter even for nothing: its report may charge it.
+	if (c.amount == 0 && !a.Open) || (c.refund && !c.found) {
+		return
+	}
+	s := &l.shards[c.shard]
+	t := &s.table
+	if !c.found {
+		key := a.chargeKey(c)
+		// A charge before this one may have made the counter.
+		if c.counter, c.found = t.find(c.hash, c.limit.id, key); !c.found {
+			c.counter, c.found = t.insert(c.hash, c.limit.id, key, c.limit.width, now), true
+			if string(key) != overflowKey {
+				l.keys.Add(1)
+			}
+		}
+	}
+	if c.overflow {
+		s.overflowed++
+	}
+	n := t.at(c.counter)
+	switch {
+	case c.refund:
+		t.refund(n, c.amount)
+	case c.limit.Shadow || c.limit.paced: // what is owed to a pace, the pace remembers
+		t.add(n, c.amount)
+	default:
+		t.spend(n, c.amount, c.max)
+	}
+}
+
+// mayHold reports whether the caller can wait until at.
+func (a *Ask) mayHold(now, at Instant) bool {
+	return a.HoldUntil > now && at <= a.HoldUntil && !a.DryRun && !a.Force && a.HasQuota()
+}
+
+// Sweep looks at up to n counters of a shard, going round, and forgets those that
+// were unused for two windows; and at one quota, forgotten after a day. It returns how
+// many counters it forgot. It touches that shard.
+func (l *Limiter) Sweep(now Instant, shard, n int) int {
+	l.sweepQuota(now, &l.shards[shard], false)
+	t := &l.shards[shard].table
+	dropped, keys := 0, 0
+	for n = min(n, int(t.made)); n > 0; n-- {
+		if t.sweepAt >= t.made {
+			t.sweepAt = 0
+		}
+		c := t.at(t.sweepAt)
+		if c.live && c.idle(now) {
+			if string(t.keyOf(c)) != overflowKey {
+				keys++
+			}
+			t.remove(t.sweepAt)
+			dropped++
+		}
+		t.sweepAt++
+	}
+	l.keys.Add(int64(-keys))
+	return dropped
+}

@@ -1,0 +1,32 @@
+// Package limiter decides. It is the pure core of weir: rules and quotas are
+// compiled into a [Plan], a caller's wish is matched against it as an [Ask], and a
+// [Limiter] answers with a [Decision], remembers reservations, settles them with
+// what was really used, and learns estimates from that.
+//
+// # Shape
+//
+// Everything is (state, event, now) -> (state, answer). Time is an argument, an
+// [Instant]; randomness is an argument; there are no goroutines, no timers, no
+// locks, no I/O and no logging. The same calls in the same order give the same
+// answers, byte for byte. A caller drives it with [Limiter.Decide],
+// [Limiter.Report], [Limiter.Release], [Limiter.Renew] and [Limiter.Cancel], asks
+// [Limiter.Next] when something will change by itself, calls [Limiter.Advance]
+// at that instant, and collects with [Limiter.Ready] what became decided.
+//
+// # Concurrency
+//
+// A Limiter is divided into shards. Each call states beforehand, as a [ShardSet],
+// which shards it touches; calls whose sets are disjoint may run at the same
+// time, and others must not. A caller with one goroutine can ignore this; one
+// with many holds a lock for each shard of the set, taken in ascending order.
+//
+// # Limits
+//
+// A hard limit is a sliding window of 60 sub-buckets that always counts the whole
+// of the oldest, partly expired one. Units admitted in any interval of the
+// window's length therefore never exceed the limit; at most 1/61 of it stays
+// unused. A request is decided over all its limits at once: all are charged, or
+// none is.
+//
+// This package imports the standard library only.
+package limiter

@@ -1,0 +1,123 @@
+package limiter
+
+import "math"
+
+// calibration is what is known of how a tenant's estimates for a quota compare with
+// what was used: sums that forget exponentially. A ratio of sums, not a mean of
+// ratios, is unbiased under heavy tails.
+type calibration struct {
+	actual, estimate, estimates float64 // input tokens, of requests that had an estimate
+	input, inputs               float64 // input tokens of all requests
+	output, outputs             float64 // output tokens
+}
+
+// The constants of the estimates. With a memory of 0.993 a request weighs half after
+// a hundred others. A new tenant counts as one that has made priorInputs (priorOutputs)
+// requests just as it estimates, so that a few odd ones do not carry it off.
+const (
+	memory       = 0.993
+	priorInputs  = 5
+	priorOutputs = 3
+	// priorOutput is the output expected of a call about which nothing is known, in
+	// tokens; less if its max_tokens is less.
+	priorOutput = 1000
+	// priorInput is the input expected of a call about which nothing is known.
+	priorInput = 1000
+	// bytesPerToken is Anthropic's figure for English text; a tenant's own ratio is
+	// learned on top of it.
+	bytesPerToken = 3.5
+)
+
+// rawInput is the caller's word on input tokens, 0 if it gave none.
+func rawInput(e *Estimate, countsCacheReads bool) float64 {
+	switch {
+	case e.HasInput && countsCacheReads:
+		return float64(e.InputTokens)
+	case e.HasInput:
+		return float64(subFloor(e.InputTokens, e.CachedInputTokens))
+	case e.HasBody:
+		return float64(e.BodyBytes) / bytesPerToken
+	}
+	return 0
+}
+
+// costOf says what to reserve for e: what is likely, given what cal (may be nil)
+// knows, not what is possible.
+func costOf(e *Estimate, cal *calibration, q *quota) Usage {
+	u := Usage{Requests: max(e.Requests, 1)}
+	if e.Exact {
+		u.Requests, u.InputTokens, u.OutputTokens = e.Requests, e.InputTokens, e.MaxTokens
+		return u
+	}
+	if cal == nil {
+		cal = &calibration{}
+	}
+	raw := rawInput(e, q != nil && q.countsCacheReads)
+	u.InputTokens = toAmount(cal.expectInput(raw, e.HasInput || e.HasBody))
+	u.OutputTokens = toAmount(cal.expectOutput(e, q != nil && q.reservesMax))
+	return u
+}
+
+// likelyCost is what e will probably be charged in the end, where cost is reserved.
+func likelyCost(e *Estimate, cal *calibration, q *quota, reserved Usage) cost {
+	v := costVector(reserved)
+	if q.reservesMax && !e.Exact {
+		if cal == nil {
+			cal = &calibration{}
+		}
+		v[OutputTokens] = min(v[OutputTokens], cal.expectOutput(e, false))
+	}
+	return v
+}
+
+func (c *calibration) expectInput(raw float64, given bool) float64 {
+	if !given {
+		return (c.input + priorInputs*priorInput) / (c.inputs + priorInputs)
+	}
+	mean := raw
+	if c.estimates > 0 {
+		mean = c.estimate / c.estimates
+	}
+	if mean == 0 {
+		return raw
+	}
+	return raw * (c.actual + priorInputs*mean) / (c.estimate + priorInputs*mean)
+}
+
+func (c *calibration) expectOutput(e *Estimate, reservesMax bool) float64 {
+	bound := math.Inf(1)
+	if e.HasMax {
+		bound = float64(e.MaxTokens)
+		if reservesMax {
+			return bound
+		}
+	}
+	return min(bound, (c.output+priorOutputs*min(bound, priorOutput))/(c.outputs+priorOutputs))
+}
+
+// learnInput takes in a completed request's input; raw is 0 if it had no estimate.
+func (c *calibration) learnInput(raw float64, actual uint64) {
+	c.input = c.input*memory + float64(actual)
+	c.inputs = c.inputs*memory + 1
+	if raw > 0 {
+		c.actual = c.actual*memory + float64(actual)
+		c.estimate = c.estimate*memory + raw
+		c.estimates = c.estimates*memory + 1
+	}
+}
+
+func (c *calibration) learnOutput(actual uint64) {
+	c.output = c.output*memory + float64(actual)
+	c.outputs = c.outputs*memory + 1
+}
+
+// toAmount rounds up to whole units.
+func toAmount(f float64) uint64 {
+	if f >= float64(MaxAmount) {
+		return MaxAmount
+	}
+	if f <= 0 || math.IsNaN(f) {
+		return 0
+	}
+	return uint64(math.Ceil(f))
+}

@@ -1,0 +1,228 @@
+package limiter
+
+import (
+	"container/heap"
+	"time"
+)
+
+// line is the queue of one quota: start-time fair queueing (Goyal, Vin, Cheng,
+// SIGCOMM 1996) over tenants by weight, with the seconds of the scarcest meter as the
+// cost; one such order for each priority. Whoever asks while others wait takes a place
+// among them, or is told to come back.
+type line struct {
+	bands   [numPriorities]band
+	front   []*waiter // repeats of calls that the upstream refused
+	flows   map[string]*flow
+	virtual float64 // the start tag of whoever was served last
+	n       int
+	active  float64 // weights of the tenants that wait
+	served  int     // from higher bands, since a starving lower one was served
+	made    uint64
+	tryAt   Instant // when the first should be looked at again
+}
+
+// flow is one tenant in a line.
+type flow struct {
+	weight float64
+	finish float64 // the finish tag of its last ask
+	spent  float64 // seconds of the quota in the last minute, for the ceiling
+	below  float64 // seconds of the quota beyond the floor
+	at     Instant
+	n      int // asks that wait
+}
+
+// starving is how long the first of a lower band waits at most before it is served
+// between two of the higher bands; relief is how many of those come in between.
+const (
+	starving = 10 * time.Second
+	relief   = 3
+)
+
+// ceilingMemory is the time over which a tenant's ceiling holds, in seconds.
+const ceilingMemory = 60
+
+func (q *line) len() int { return q.n }
+
+// band is a heap of waiters by their start tags.
+type band []*waiter
+
+func (b band) Len() int { return len(b) }
+func (b band) Less(i, j int) bool {
+	if b[i].start != b[j].start {
+		return b[i].start < b[j].start
+	}
+	return b[i].order < b[j].order
+}
+
+func (b band) Swap(i, j int) {
+	b[i], b[j] = b[j], b[i]
+	b[i].bandAt, b[j].bandAt = i, j
+}
+
+// Push is for container/heap.
+func (b *band) Push(x any) {
+	w := x.(*waiter)
+	w.bandAt = len(*b)
+	*b = append(*b, w)
+}
+
+// Pop is for container/heap.
+func (b *band) Pop() any {
+	old := *b
+	w := old[len(old)-1]
+	old[len(old)-1] = nil
+	*b = old[:len(old)-1]
+	return w
+}
+
+// flow returns the tenant's flow. The tenants of a line are bounded: beyond the bound
+// they share one.
+func (s *quotaState) flow(now Instant, tenant string) *flow {
+	q := &s.line
+	f := q.flows[tenant]
+	if f == nil && len(q.flows) >= maxTenants {
+		q.forget(now)
+		if len(q.flows) >= maxTenants {
+			tenant = otherTenants
+			f = q.flows[tenant]
+		}
+	}
+	if f == nil {
+		if q.flows == nil {
+			q.flows = map[string]*flow{}
+		}
+		f = &flow{at: now}
+		q.flows[clone(tenant)] = f
+	}
+	t := s.terms(tenant)
+	f.weight = t.Weight
+	if f.weight <= 0 {
+		f.weight = 1
+	}
+	dt := max(0, now.Sub(f.at).Seconds())
+	f.spent = max(0, f.spent-t.Ceiling*dt)
+	f.below = max(0, f.below-t.Floor*dt)
+	f.at = max(f.at, now)
+	return f
+}
+
+// forget drops tenants that nothing is known of any more.
+func (q *line) forget(now Instant) {
+	for name, f := range q.flows {
+		if f.n == 0 && (f.finish <= q.virtual || now.Sub(f.at) > time.Minute) {
+			delete(q.flows, name)
+		}
+	}
+}
+
+func (s *quotaState) terms(tenant string) *TenantSpec {
+	if t, ok := s.quota.tenants[tenant]; ok {
+		return t
+	}
+	return &s.quota.defaultTenant
+}
+
+// tag gives f's next ask its start tag, and charges f for it.
+func (q *line) tag(f *flow, t *TenantSpec, seconds float64) float64 {
+	start := max(q.virtual, f.finish)
+	if t.Floor > 0 && f.below <= 0 {
+		start = q.virtual // below its floor: as if it had not been served
+	}
+	f.finish = max(start, f.finish) + seconds/f.weight
+	f.spent += seconds
+	f.below += seconds
+	return start
+}
+
+// untag takes back what an ask was charged that was never served.
+func (q *line) untag(f *flow, seconds float64) {
+	f.finish = max(q.virtual, f.finish-seconds/f.weight)
+	f.spent = max(0, f.spent-seconds)
+	f.below = max(0, f.below-seconds)
+}
+
+// overCeiling returns for how long a tenant must pause before seconds more, 0 if it
+// need not.
+func (f *flow) overCeiling(t *TenantSpec, seconds float64) time.Duration {
+	if t.Ceiling <= 0 || f.spent == 0 {
+		return 0
+	}
+	return secondsOf((f.spent + seconds - t.Ceiling*ceilingMemory) / t.Ceiling)
+}
+
+func (q *line) push(w *waiter) {
+	q.made++
+	w.order = q.made
+	if w.flow.n++; w.flow.n == 1 {
+		q.active += w.flow.weight
+	}
+	q.n++
+	if w.ask.Retry {
+		q.front = append(q.front, w)
+		return
+	}
+	heap.Push(&q.bands[w.band], w)
+}
+
+func (q *line) remove(w *waiter) {
+	if w.flow.n--; w.flow.n == 0 {
+		q.active = max(0, q.active-w.flow.weight)
+	}
+	q.n--
+	for i, o := range q.front {
+		if o == w {
+			q.front = append(q.front[:i], q.front[i+1:]...)
+			return
+		}
+	}
+	heap.Remove(&q.bands[w.band], w.bandAt)
+}
+
+// first returns whose turn it is.
+func (q *line) first(now Instant) *waiter {
+	if len(q.front) > 0 {
+		return q.front[0]
+	}
+	var w *waiter
+	for i := range q.bands {
+		if len(q.bands[i]) == 0 {
+			continue
+		}
+		o := q.bands[i][0]
+		if w == nil {
+			w = o
+		} else if q.served >= relief && now.Sub(o.since) > starving {
+			return o
+		}
+	}
+	return w
+}
+
+// serve notes that w was served.
+func (q *line) serve(w *waiter) {
+	if w.ask.Retry {
+		return
+	}
+	q.virtual = max(q.virtual, w.start)
+	for i := int(w.band) + 1; i < len(q.bands); i++ {
+		if len(q.bands[i]) > 0 {
+			q.served++
+			return
+		}
+	}
+	q.served = 0
+}
+
+// shards returns those that looking at the first touches, whoever that is by then.
+func (q *line) shards() ShardSet {
+	var set ShardSet
+	if len(q.front) > 0 {
+		set = q.front[0].ask.shards
+	}
+	for i := range q.bands {
+		if len(q.bands[i]) > 0 {
+			set |= q.bands[i][0].ask.shards
+		}
+	}
+	return set
+}

@@ -1,0 +1,223 @@
+package limitertest
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/weir-project/weir/limiter"
+)
+
+// Charge is one limit that a request concerns, as the model sees it.
+type Charge struct {
+	// Descriptor is the ordinal of the descriptor that led here, -1 for attributes.
+	Descriptor int
+	// Counter names the counter; equal names are the same counter.
+	Counter string
+	// Owner is the rule's or quota's name.
+	Owner string
+	// Limit is the limit as configured.
+	Limit limiter.LimitSpec
+	// Amount is how much is asked for.
+	Amount uint64
+	// Refund takes Amount off instead.
+	Refund bool
+	// Shadow limits never refuse.
+	Shadow bool
+	// Settled says that a report replaces Amount by what was used.
+	Settled bool
+}
+
+// MatchDescriptor returns what the rules of domain in spec say about a descriptor. It
+// is the slow twin of [limiter.Plan.MatchDescriptor].
+func MatchDescriptor(spec limiter.Spec, domain string, ordinal int, entries []limiter.Entry, hits limiter.Hits) (limiter.Match, []Charge) {
+	d := domainOf(spec, domain)
+	if d == nil {
+		return limiter.NoDomain, nil
+	}
+	if hits.Override.Window != 0 {
+		return limiter.Matched, []Charge{overridden(domain, ordinal, entries, hits)}
+	}
+	level, fields := d.Rules, []string{"rule", domain}
+	var path []string
+	var node *limiter.RuleSpec
+	for _, e := range entries {
+		i := choose(level, e)
+		if i < 0 {
+			return limiter.NoRule, nil
+		}
+		node = &level[i]
+		value := e.Value
+		if node.ShareValues {
+			value = node.Value
+		}
+		fields = append(fields, strconv.Itoa(i), value)
+		path = append(path, node.Key)
+		if node.Value != "" {
+			path[len(path)-1] += "=" + node.Value
+		}
+		level = node.Rules
+	}
+	switch {
+	case node == nil:
+		return limiter.NoRule, nil
+	case node.Unlimited:
+		return limiter.UnlimitedRule, nil
+	case len(node.Limits) == 0:
+		return limiter.NoRule, nil
+	}
+	owner := node.Name
+	if owner == "" {
+		owner = strings.Join(path, ",")
+	}
+	var charges []Charge
+	for _, l := range node.Limits {
+		if l.Meter != limiter.Requests {
+			continue // hits are requests
+		}
+		charges = append(charges, Charge{
+			Descriptor: ordinal, Counter: counterOf(l, fields), Owner: owner, Limit: l,
+			Amount: hits.Amount, Refund: hits.Refund, Shadow: node.Shadow,
+		})
+	}
+	if charges == nil {
+		return limiter.NoRule, nil
+	}
+	return limiter.Matched, charges
+}
+
+// overridden returns the charge for a descriptor that brings its own limit: it is
+// counted by domain, window and the whole descriptor, whatever rules there are.
+func overridden(domain string, ordinal int, entries []limiter.Entry, hits limiter.Hits) Charge {
+	l := limiter.LimitSpec{Meter: limiter.Requests, Amount: hits.Override.Amount, Window: hits.Override.Window}
+	fields := []string{"override", domain}
+	for _, e := range entries {
+		fields = append(fields, e.Key, e.Value)
+	}
+	return Charge{
+		Descriptor: ordinal, Counter: counterOf(l, fields), Owner: domain, Limit: l,
+		Amount: hits.Amount, Refund: hits.Refund,
+	}
+}
+
+// MatchQuotas returns the limits of the quotas in spec that attrs belong to, with
+// amounts from use. It is the slow twin of [limiter.Plan.MatchAttributes] for an exact
+// estimate and a domain without rules.
+func MatchQuotas(spec limiter.Spec, ordinal int, attrs []limiter.Entry, use limiter.Usage) []Charge {
+	var charges []Charge
+	for _, q := range inOrder(spec.Quotas) {
+		if !quotaMatches(q, attrs) {
+			continue
+		}
+		fields := []string{"quota", q.Name}
+		per := q.Per
+		if per == nil {
+			per = []string{"org"}
+		}
+		for _, k := range per {
+			fields = append(fields, attribute(attrs, k))
+		}
+		for _, l := range q.Limits {
+			charges = append(charges, Charge{
+				Descriptor: ordinal, Counter: counterOf(l, fields), Owner: q.Name, Limit: l,
+				Amount: use.Of(l.Meter), Settled: true,
+			})
+		}
+	}
+	return charges
+}
+
+// inOrder returns the quotas as they are matched: first those of one org.
+func inOrder(quotas []limiter.QuotaSpec) []limiter.QuotaSpec {
+	ofOneOrg := func(q limiter.QuotaSpec) bool {
+		for _, m := range q.Match {
+			if m.Key == "org" && m.Pattern != "" && !strings.Contains(m.Pattern, "*") {
+				return true
+			}
+		}
+		return false
+	}
+	var one, any []limiter.QuotaSpec
+	for _, q := range quotas {
+		if ofOneOrg(q) {
+			one = append(one, q)
+		} else {
+			any = append(any, q)
+		}
+	}
+	return append(one, any...)
+}
+
+func domainOf(spec limiter.Spec, name string) *limiter.DomainSpec {
+	for i := range spec.Domains {
+		if spec.Domains[i].Name == name {
+			return &spec.Domains[i]
+		}
+	}
+	return nil
+}
+
+// choose returns the index of the rule that e descends to: exact, then the first
+// pattern, then the key alone; -1 if none.
+func choose(rules []limiter.RuleSpec, e limiter.Entry) int {
+	for i, r := range rules {
+		if r.Key == e.Key && r.Value == e.Value && r.Value != "" && !strings.Contains(r.Value, "*") {
+			return i
+		}
+	}
+	for i, r := range rules {
+		if r.Key == e.Key && strings.Contains(r.Value, "*") && glob(r.Value, e.Value) {
+			return i
+		}
+	}
+	for i, r := range rules {
+		if r.Key == e.Key && r.Value == "" {
+			return i
+		}
+	}
+	return -1
+}
+
+func quotaMatches(q limiter.QuotaSpec, attrs []limiter.Entry) bool {
+	for _, m := range q.Match {
+		present := false
+		for _, a := range attrs {
+			present = present || a.Key == m.Key
+		}
+		if !present && m.Pattern != "*" || present && !glob(m.Pattern, attribute(attrs, m.Key)) {
+			return false
+		}
+	}
+	return true
+}
+
+func attribute(attrs []limiter.Entry, key string) string {
+	for _, a := range attrs {
+		if a.Key == key {
+			return a.Value
+		}
+	}
+	return ""
+}
+
+// glob says whether text matches pattern, in which each * is any number of bytes.
+func glob(pattern, text string) bool {
+	if pattern == "" {
+		return text == ""
+	}
+	if pattern[0] == '*' {
+		for i := 0; i <= len(text); i++ {
+			if glob(pattern[1:], text[i:]) {
+				return true
+			}
+		}
+		return false
+	}
+	return text != "" && pattern[0] == text[0] && glob(pattern[1:], text[1:])
+}
+
+// counterOf names the counter of a limit, so that no two lists of fields have the same
+// name: each is quoted.
+func counterOf(l limiter.LimitSpec, fields []string) string {
+	return fmt.Sprintf("%q %v %v", fields, l.Meter, l.Window)
+}

@@ -1,0 +1,336 @@
+package limiter
+
+import (
+	"math"
+	"time"
+)
+
+// pacer is what a learned quota knows of its upstream: a pace for each of requests,
+// input and output tokens, and how well the upstream is.
+type pacer struct {
+	paces      [3]*pace
+	capped     bool
+	configured [3]float64 // per minute; 0 where nothing was
+
+	at       Instant
+	attempts float64 // sent, forgotten exponentially over healthMemory
+	sick     float64 // of these, answered as overloaded
+	load     float64 // calls that a sick upstream has not drained yet
+	latency  float64 // mean time of an answer, in seconds
+	accepted float64 // accepted calls, forgotten over acceptMemory
+	spend    Instant // until when the money is spent
+	inFlight float64 // the most calls at a time; 0 while nothing complained
+
+	turns turns
+}
+
+const (
+	healthMemory = 5.0
+	acceptMemory = 30.0
+	spendProbe   = 15 * time.Minute
+	// fit is the tolerance of "there is room", in seconds: less than a clock can tell.
+	fit = 1e-9
+)
+
+// newPacer makes the pacer of a quota whose limits per minute are known as far as they
+// are configured.
+func newPacer(now Instant, q *quota) *pacer {
+	p := &pacer{at: now, capped: q.mode == CapLimits}
+	for _, l := range q.limits {
+		if l.paced && !l.unknown {
+			p.configured[l.Meter] = float64(l.Amount)
+		}
+	}
+	for m := range p.paces {
+		p.paces[m] = newPace(now, Meter(m), p.configured[m], p.configured[m] > 0, p.capped)
+		p.paces[m].held = Meter(m) == OutputTokens && q.reservesMax
+		p.paces[m].late = Meter(m) == OutputTokens && !q.reservesMax
+	}
+	p.turns.init()
+	return p
+}
+
+func (p *pacer) advance(now Instant) {
+	for _, d := range p.paces {
+		d.advance(now)
+	}
+	dt := now.Sub(p.at).Seconds()
+	if dt <= 0 {
+		return
+	}
+	p.at = now
+	p.load = max(0, p.load-p.healthRate()*dt)
+	forget := math.Exp(-dt / healthMemory)
+	p.attempts *= forget
+	p.sick *= forget
+	p.accepted *= math.Exp(-dt / acceptMemory)
+}
+
+func (p *pacer) acceptRate() float64 { return p.accepted / acceptMemory }
+
+func (p *pacer) isSick() bool { return p.sick > 0.5 && p.sick > 0.1*p.attempts }
+
+// healthRate is how many calls a second are tried while the upstream is overloaded:
+// about twice what it accepted lately, but never fewer than a twentieth of the pace
+// (after Google's client-side throttling, "Site Reliability Engineering", ch. 21).
+func (p *pacer) healthRate() float64 {
+	full := p.paces[Requests].rate()
+	return min(full, max(0.5, 0.05*full, 2*(p.attempts-p.sick)/healthMemory))
+}
+
+// cost is a Usage as amounts by meter.
+type cost [3]float64
+
+func costVector(u Usage) cost {
+	return cost{float64(u.Requests), float64(u.InputTokens), float64(u.OutputTokens)}
+}
+
+// seconds of the scarcest meter that c takes: the measure of fairness.
+func (p *pacer) seconds(c cost) float64 {
+	var s float64
+	for m, d := range p.paces {
+		s = max(s, c[m]/d.rate())
+	}
+	return s
+}
+
+// wait returns how long until c fits, in seconds, and the meter that says so. before
+// is what others, whose turn is earlier, will take.
+func (p *pacer) wait(now Instant, c, before cost, open int) (float64, Meter) {
+	longest, by := math.Inf(-1), Requests
+	for m, d := range p.paces {
+		w := d.wait(c[m]) + before[m]/d.rate()
+		if d.gate > now {
+			w = max(w, d.gate.Sub(now).Seconds(), 2*fit)
+		}
+		if w > longest {
+			longest, by = w, Meter(m)
+		}
+	}
+	if p.spend > now {
+		longest, by = max(longest, p.spend.Sub(now).Seconds()), Requests
+	}
+	if p.isSick() && p.load > 0 {
+		if w := p.load / p.healthRate(); w > longest {
+			longest, by = w, Requests
+		}
+	}
+	if p.inFlight > 0 && float64(open) >= p.inFlight {
+		if w := max(p.latency, 0.1) / p.inFlight; w > longest {
+			longest, by = w, Requests
+		}
+	}
+	return longest, by
+}
+
+// blockedBy notes which paces hold the next caller up: only those may learn that they
+// could be faster.
+func (p *pacer) blockedBy(c, before cost) {
+	for m, d := range p.paces {
+		d.blocked = d.wait(c[m])+before[m]/d.rate() > fit
+	}
+}
+
+func (p *pacer) unblocked() {
+	for _, d := range p.paces {
+		d.blocked = false
+	}
+}
+
+// leases are what is remembered of an admitted call.
+type leases struct {
+	of      [3]lease
+	decided Instant
+	sent    Instant
+}
+
+func (p *pacer) charge(now Instant, c cost, delay time.Duration) leases {
+	l := leases{decided: now, sent: now.Add(delay)}
+	for m, d := range p.paces {
+		l.of[m] = d.charge(c[m])
+	}
+	p.attempts++
+	if p.isSick() {
+		p.load++
+	}
+	return l
+}
+
+// report takes in what became of an admitted call; used is what it is charged now.
+func (p *pacer) report(now Instant, l *leases, o *Outcome, used cost, open int) {
+	sent := l.sent
+	if o.Sent > l.decided && o.Sent <= now {
+		sent = o.Sent
+	}
+	switch o.Class {
+	case ClassQuota, ClassAcceleration:
+		p.refused(now, sent, l, o, used)
+		return
+	case ClassOverload:
+		p.takeBack(l, used)
+		p.sick++
+		p.attempts = max(p.attempts, p.sick)
+		return
+	case ClassSpend:
+		p.takeBack(l, used)
+		p.spend = max(p.spend, now.Add(spendFor(o.RetryAfter)))
+		return
+	case ClassConcurrency:
+		p.takeBack(l, used)
+		p.inFlight = max(1, math.Floor(0.9*float64(open-1)))
+		return
+	case ClassUnused, ClassEntitlement, ClassCaller, ClassCredential, ClassServer:
+		p.takeBack(l, used)
+	case ClassUnset, ClassOK, ClassUnknown:
+		for m, d := range p.paces {
+			d.settle(&l.of[m], used[m], sent)
+		}
+		if o.Class != ClassUnknown {
+			p.succeeded(now, sent)
+		}
+	}
+	p.observe(now, sent, l, o, false)
+}
+
+func (p *pacer) succeeded(now, sent Instant) {
+	p.accepted++
+	took := max(0, now.Sub(sent).Seconds())
+	if p.latency == 0 {
+		p.latency = took
+	}
+	p.latency += 0.05 * (took - p.latency)
+	if p.inFlight > 0 {
+		p.inFlight += 1 / p.inFlight
+	}
+}
+
+// spendFor is how long a spent budget keeps calls off: what the upstream said, but
+// only until it is worth a look, since raising a budget restores it at once.
+func spendFor(after time.Duration) time.Duration {
+	if after > 0 {
+		return min(after, spendProbe)
+	}
+	return spendProbe
+}
+
+func (p *pacer) takeBack(l *leases, kept cost) {
+	for m, d := range p.paces {
+		d.takeBack(&l.of[m], kept[m])
+	}
+}
+
+func (p *pacer) observe(now, sent Instant, l *leases, o *Outcome, refused bool) {
+	for m, d := range p.paces {
+		d.observe(now, &o.Headers[m], &l.of[m], sent, refused, p.capped, p.configured[m])
+	}
+}
+
+// refused takes in a refusal for the quota: first of all a fix of the position.
+func (p *pacer) refused(now, sent Instant, l *leases, o *Outcome, kept cost) {
+	p.takeBack(l, kept)
+	p.observe(now, sent, l, o, true)
+	m := p.blame(l, o)
+	after := o.RetryAfter.Seconds()
+	if after <= 0 {
+		after = 1
+	}
+	lag := 0.0
+	if p.paces[m].late {
+		lag = p.latency
+	}
+	h := &o.Headers[m]
+	roomLeft := o.HasNamed && m != Requests && h.HasLimit && h.HasRemaining && float64(h.Remaining) > 0.1*float64(h.Limit)
+	p.paces[m].refuse(now, l.decided, sent, &l.of[m], after, lag, p.acceptRate(), roomLeft, !o.HasNamed && h.HasLimit && h.HasRemaining && float64(h.Remaining) > 0.1*float64(h.Limit))
+}
+
+// blame returns the meter that a refusal is about: the one that it names; else the one
+// that the headers say is used up; else the one whose own bucket is the fullest, if it
+// is nearly full; else requests.
+func (p *pacer) blame(l *leases, o *Outcome) Meter {
+	if o.HasNamed && o.Named <= OutputTokens {
+		return o.Named
+	}
+	by, most := Requests, 0.9
+	headers := false
+	for m := range o.Headers {
+		h := &o.Headers[m]
+		if h.HasLimit && h.HasRemaining && h.Limit > 0 {
+			headers = true
+			if u := 1 - float64(h.Remaining)/float64(h.Limit); u > most {
+				by, most = Meter(m), u
+			}
+		}
+	}
+	if headers && most > 0.9 {
+		return by
+	}
+	most = 0
+	for m, d := range p.paces {
+		if u := l.of[m].backlog / d.room(); u > most {
+			by, most = Meter(m), u
+		}
+	}
+	return by
+}
+
+func secondsOf(s float64) time.Duration {
+	switch {
+	case s <= 0:
+		return 0
+	case s > 1e9:
+		return 1e9 * time.Second
+	}
+	return time.Duration(math.Ceil(s * float64(time.Second)))
+}
+
+// PaceView is what was learned of one meter of a quota.
+type PaceView struct {
+	// Meter is what is counted.
+	Meter Meter
+	// Rate is the learned rate, in units a minute, and Burst how many seconds of it may
+	// be sent at once.
+	Rate, Burst float64
+	// Backlog is how many units the upstream has not drained yet.
+	Backlog float64
+	// GateUntil is when the meter opens again after a refusal; in the past if it is open.
+	GateUntil Instant
+	// LastEvent is what the last refusal was taken for, at LastEventAt.
+	LastEvent   EventKind
+	LastEventAt Instant
+	// Startup says that the limit is unknown and still being looked for.
+	Startup bool
+}
+
+func (p *pacer) views(now Instant) []PaceView {
+	out := make([]PaceView, 0, len(p.paces))
+	for _, d := range p.paces {
+		v := PaceView{
+			Meter: d.meter, Rate: d.limit, Burst: d.burst, Backlog: d.backlog, GateUntil: max(d.gate, p.spend),
+			LastEvent: d.lastKind, Startup: d.startup,
+		}
+		if d.lastKind != NoEvent {
+			v.LastEventAt = d.event
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+// ceiling is how many units of a learned limit any window may hold: what the pace
+// admits in it, its burst included. The ring counts up to a bucket more than a window.
+func (l *Limit) ceiling(p *pacer) uint64 {
+	if l.unknown || !l.capped || p == nil || p.paces[l.Meter].held {
+		return MaxAmount
+	}
+	over := p.paces[l.Meter].burst + float64(l.width)/float64(time.Second)
+	return addSat(l.Amount, toAmount(float64(l.Amount)*over/l.Window.Seconds()))
+}
+
+// stated is the amount to show for a learned limit: the configured one, or else what
+// was learned.
+func (l *Limit) stated(p *pacer) uint64 {
+	if l.unknown && p != nil {
+		return toAmount(p.paces[l.Meter].limit)
+	}
+	return l.Amount
+}

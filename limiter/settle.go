@@ -1,0 +1,284 @@
+package limiter
+
+import "time"
+
+// openReservation remembers what a was charged.
+func (l *Limiter) openReservation(now Instant, a *Ask, d *Decision) {
+	b := &l.shards[a.home].book
+	i, r := b.make()
+	ttl := a.TTL
+	if ttl <= 0 {
+		ttl = DefaultTTL
+	}
+	ttl = min(ttl, MaxTTL)
+	r.id, r.tenant, r.ttl = a.ID, l.tenantHash(a.Tenant), int64(ttl)
+	r.expires = now.Add(ttl)
+	r.reserved, r.charged, r.shards = d.Reserved, d.Reserved, a.shards
+	if q := a.mainQuota(); q != nil && q.state != nil {
+		r.quota, r.cal = q.state, q.state.calibration(a.Tenant)
+		r.counts, r.leases = q.quota.countsCacheReads, q.leases
+		r.estimate = rawInput(&q.est, r.counts)
+		q.state.open++
+	}
+	for j := range a.charges {
+		c := &a.charges[j]
+		if c.refund {
+			continue
+		}
+		r.add(hold{
+			limit: c.limit, max: c.max, amount: c.amount, bucket: l.shards[c.shard].table.at(c.counter).last,
+			counter: c.counter, shard: c.shard, fixed: c.quota < 0,
+		})
+	}
+	for j := range r.n {
+		h := r.hold(j)
+		l.shards[h.shard].table.at(h.counter).pins++
+	}
+	b.byID[r.id] = place{at: i}
+	b.heapPush(i)
+	l.open.Add(1)
+	if a.RequestID != "" {
+		r.request, r.named = a.request, true
+		b.byRequest[a.request] = r.id
+	}
+	if a.IdempotencyKey != "" {
+		ib := &l.shards[a.idemShard].book
+		ib.byIdem[a.idem] = idemEntry{id: r.id, expires: r.expires, forget: now.Add(2 * ttl), reserved: r.reserved}
+		ib.idems.push(idemKey{a.idem, now.Add(2 * ttl)})
+		ib.forget(now)
+	}
+	d.ID, d.Opened, d.ExpiresAt = r.id, true, r.expires
+}
+
+// tenantHash stands for a tenant's name in reservations; 0 stands for anybody. It is
+// only compared for the same reservation, so that 63 bits are enough.
+func (l *Limiter) tenantHash(tenant string) uint64 {
+	var space [256]byte
+	return l.secret.bytes(ofTenant, append(space[:0], tenant...)) | 1
+}
+
+func (l *Limiter) claimedBy(tenant string) uint64 {
+	if tenant == "" {
+		return 0
+	}
+	return l.tenantHash(tenant)
+}
+
+// Find returns the reservation, open or ended, of a request id. It touches
+// HomeOfRequest(requestID).
+func (l *Limiter) Find(requestID string) (ID, bool) {
+	k := l.requestDigest(requestID)
+	id, ok := l.shards[l.shardOf(k[0])].book.byRequest[k]
+	return id, ok
+}
+
+// ShardsOf says which shards Report and Release of id touch. It touches HomeOf(id)
+// itself; its answer holds for as long as that is not unlocked, or until the
+// reservation has ended.
+func (l *Limiter) ShardsOf(id ID) ShardSet {
+	home := l.HomeOf(id)
+	if _, r := l.shards[home.First()].book.get(id, 0); r != nil {
+		return home | r.shards
+	}
+	return home
+}
+
+// endedAs answers for a reservation that is not open.
+func (b *book) endedAs(now Instant, id ID, tenant uint64) Settlement {
+	t := b.ended(id)
+	if t == nil || t.forget <= now || (tenant != 0 && t.tenant != tenant) {
+		return Settlement{}
+	}
+	return Settlement{Ending: t.ending, Charged: t.charged}
+}
+
+// openAt returns the reservation id, if it is open at now and tenant's. Otherwise
+// the Settlement is the answer.
+func (l *Limiter) openAt(now Instant, id ID, tenant string) (uint32, *reservation, Settlement) {
+	b := &l.shards[l.HomeOf(id).First()].book
+	who := l.claimedBy(tenant)
+	i, r := b.get(id, who)
+	if r == nil {
+		return 0, nil, b.endedAs(now, id, who)
+	}
+	if r.expires <= now {
+		l.expire(now, l.HomeOf(id).First(), i)
+		return 0, nil, b.endedAs(now, id, who)
+	}
+	return i, r, Settlement{}
+}
+
+// Report says what the call of a reservation really used: the estimate is replaced
+// by that, once. What exceeds it is charged, and may leave debt; what falls short
+// is given back to the time when it was charged. A report of progress only raises
+// what is charged and leaves the reservation open. tenant, unless empty, must be the
+// one that reserved. It touches ShardsOf(id).
+func (l *Limiter) Report(now Instant, id ID, tenant string, o Outcome) Settlement {
+	i, r, s := l.openAt(now, id, tenant)
+	if r == nil {
+		return s
+	}
+	r.charged = r.actual(&o)
+	for j := range r.n {
+		if h := r.hold(j); !h.fixed {
+			l.rehold(now, h, r.wants(h, &o), !o.Progress)
+		}
+	}
+	if o.Progress {
+		return Settlement{Ending: Open, Applied: true, Charged: r.charged, ExpiresAt: r.expires}
+	}
+	if r.quota != nil && r.quota.pacer != nil {
+		r.quota.pacer.advance(now)
+		r.quota.pacer.report(now, &r.leases, &o, costVector(r.charged), r.quota.open)
+	}
+	if o.Learn && r.cal != nil {
+		if o.HasInput {
+			r.cal.learnInput(r.estimate, o.Usage.InputTokens)
+		}
+		if o.HasOutput && !o.OutputFloor {
+			r.cal.learnOutput(o.Usage.OutputTokens)
+		}
+	}
+	var refusedBy string
+	if o.Class.Refuses() && r.quota != nil {
+		refusedBy = r.quota.quota.name
+	}
+	s = l.end(now, i, r, Settled)
+	if refusedBy != "" {
+		s.Refused, s.Quota = o.Class, refusedBy
+	}
+	return s
+}
+
+// actual works out what a reservation is to be charged after o.
+func (r *reservation) actual(o *Outcome) Usage {
+	u := r.charged
+	switch {
+	case o.Progress:
+		if o.HasInput {
+			u.InputTokens = max(u.InputTokens, o.Usage.InputTokens)
+		}
+		if o.HasOutput {
+			u.OutputTokens = max(u.OutputTokens, o.Usage.OutputTokens)
+		}
+		return u
+	case o.RefundRequests:
+		u.Requests = 0
+	}
+	switch {
+	case o.HasInput:
+		u.InputTokens = o.Usage.InputTokens
+	case o.RefundInput:
+		u.InputTokens = 0
+	}
+	switch {
+	case o.HasOutput && o.OutputFloor:
+		u.OutputTokens = max(u.OutputTokens, o.Usage.OutputTokens)
+	case o.HasOutput:
+		u.OutputTokens = o.Usage.OutputTokens
+	case o.RefundOutput:
+		u.OutputTokens = 0
+	}
+	u.InputTokens, u.OutputTokens = min(u.InputTokens, MaxAmount), min(u.OutputTokens, MaxAmount)
+	return u
+}
+
+// wants says what h is to be charged after o, of which r.charged is the sum. What o
+// says nothing about stays as it was reserved, which may differ between quotas.
+func (r *reservation) wants(h *hold, o *Outcome) uint64 {
+	in, out := o.HasInput || o.RefundInput, o.HasOutput || o.RefundOutput
+	switch m := h.limit.Meter; {
+	case m == Requests && o.RefundRequests && !o.Progress, m == InputTokens && in, m == Tokens && (in || out):
+		return r.charged.Of(m)
+	case m == OutputTokens && o.HasOutput && o.OutputFloor:
+		return max(h.amount, o.Usage.OutputTokens)
+	case m == OutputTokens && out:
+		return r.charged.OutputTokens
+	}
+	return h.amount
+}
+
+// rehold changes what a hold has charged to want.
+func (l *Limiter) rehold(now Instant, h *hold, want uint64, back bool) {
+	t := &l.shards[h.shard].table
+	c := t.at(h.counter)
+	t.advance(c, now, h.max)
+	switch {
+	case want > h.amount && (h.limit.Shadow || h.limit.paced):
+		t.add(c, want-h.amount)
+	case want > h.amount:
+		t.spend(c, want-h.amount, h.max)
+	case want < h.amount && back:
+		t.giveBack(c, h.bucket, h.amount-want)
+	default:
+		return
+	}
+	h.amount = want
+}
+
+// end ends an open reservation, and lets those that wait for its limits look again.
+func (l *Limiter) end(now Instant, i uint32, r *reservation, ending Ending) Settlement {
+	for j := range r.n {
+		h := r.hold(j)
+		l.shards[h.shard].table.at(h.counter).pins--
+	}
+	if r.quota != nil {
+		r.quota.open--
+		if p := r.quota.pacer; p != nil && ending != Settled {
+			p.advance(now)
+			o := Outcome{Class: ClassUnknown} // it is charged as reserved
+			if ending == Released {
+				o.Class = ClassUnused
+			}
+			p.report(now, &r.leases, &o, costVector(r.charged), r.quota.open)
+		}
+	}
+	s := Settlement{Ending: ending, Applied: true, Charged: r.charged}
+	shards := r.shards
+	l.shards[l.HomeOf(r.id).First()].book.bury(i, ending, now)
+	l.open.Add(-1)
+	if ending != Expired {
+		l.wake(now, shards)
+	}
+	return s
+}
+
+// Release ends a reservation whose call was never sent, and gives everything back.
+// tenant, unless empty, must be the one that reserved. It touches ShardsOf(id).
+func (l *Limiter) Release(now Instant, id ID, tenant string) Settlement {
+	i, r, s := l.openAt(now, id, tenant)
+	if r == nil {
+		return s
+	}
+	r.charged = Usage{}
+	for j := range r.n {
+		l.rehold(now, r.hold(j), 0, true)
+	}
+	return l.end(now, i, r, Released)
+}
+
+// Renew lets a reservation live for ttl (0 means DefaultTTL, at most MaxTTL) from
+// now. It touches ShardsOf(id), and changes only that reservation.
+func (l *Limiter) Renew(now Instant, id ID, tenant string, ttl time.Duration) Settlement {
+	_, r, s := l.openAt(now, id, tenant)
+	if r == nil {
+		return s
+	}
+	if ttl <= 0 {
+		ttl = DefaultTTL
+	}
+	r.ttl = int64(min(ttl, MaxTTL))
+	r.expires = now.Add(min(ttl, MaxTTL))
+	l.shards[l.HomeOf(id).First()].book.heapFix(r.heapAt)
+	return Settlement{Ending: Open, Applied: true, Charged: r.charged, ExpiresAt: r.expires}
+}
+
+// expire ends reservation i of a shard: its estimate stays charged.
+func (l *Limiter) expire(now Instant, shard int, i uint32) {
+	s := &l.shards[shard]
+	r := s.book.at(i)
+	id := r.id
+	l.end(now, i, r, Expired)
+	s.expired++
+	s.events = append(s.events, Event{Expired: id})
+}

@@ -1,0 +1,260 @@
+package limiter
+
+import (
+	"slices"
+	"time"
+)
+
+// turns are the places of callers that were told to come back, in the order in which
+// they will be served: that of the queue. Each caller comes back at its own time, so
+// that there is no herd, and finds its place kept for a little while.
+type turns struct {
+	list []*turn // by band and start tag
+	byID map[Turn]*turn
+	made uint64
+}
+
+// turn is one place.
+type turn struct {
+	id      Turn
+	band    Priority
+	start   float64
+	order   uint64
+	cost    cost
+	seconds float64
+	flow    *flow
+	due     Instant // when its turn comes, as it was foreseen
+	dies    Instant // when the place is given up
+}
+
+const (
+	// maxDelay is the longest time for which a caller that does not queue is allowed
+	// ahead: longer promises go stale when the rate falls.
+	maxDelay = 0.2
+	// nearTurn is up to where a caller is told its exact turn, in seconds; farther ones
+	// come back half way, since the rate may change meanwhile, but within farTurn.
+	nearTurn = 4.0
+	farTurn  = 30.0
+	// maxTurns bounds the places of one quota.
+	maxTurns = 4096
+)
+
+func (t *turns) init() { t.byID = map[Turn]*turn{} }
+
+func compareTurns(a, b *turn) int {
+	switch {
+	case a.band != b.band:
+		return int(a.band) - int(b.band)
+	case a.start < b.start:
+		return -1
+	case a.start > b.start:
+		return 1
+	}
+	return int(int64(a.order) - int64(b.order))
+}
+
+func (t *turns) add(n *turn) {
+	i, _ := slices.BinarySearchFunc(t.list, n, compareTurns)
+	t.list = slices.Insert(t.list, i, n)
+	t.byID[n.id] = n
+}
+
+func (t *turns) drop(n *turn) {
+	if i, ok := slices.BinarySearchFunc(t.list, n, compareTurns); ok {
+		t.list = slices.Delete(t.list, i, i+1)
+	}
+	delete(t.byID, n.id)
+}
+
+// expire gives up the places of those who did not come back.
+func (t *turns) expire(now Instant, q *line) {
+	for i := 0; i < len(t.list); {
+		n := t.list[i]
+		if n.dies > now {
+			i++
+			continue
+		}
+		t.list = slices.Delete(t.list, i, i+1)
+		delete(t.byID, n.id)
+		q.untag(n.flow, n.seconds)
+	}
+}
+
+// before sums up what those take whose turn is before (band, start).
+func (t *turns) before(b Priority, start float64, self *turn) cost {
+	var c cost
+	for _, n := range t.list {
+		if n.band > b || (n.band == b && n.start >= start) {
+			break
+		}
+		if n != self {
+			c = c.plus(n.cost)
+		}
+	}
+	return c
+}
+
+// waitingBefore sums up what those take who are held and go before (band, start).
+func (q *line) waitingBefore(b Priority, start float64) cost {
+	var c cost
+	if q.n == 0 {
+		return c
+	}
+	for _, w := range q.front {
+		c = c.plus(w.ask.mainQuota().likely)
+	}
+	for i := range q.bands {
+		if Priority(i) > b {
+			break
+		}
+		for _, w := range q.bands[i] {
+			if Priority(i) < b || w.start < start {
+				c = c.plus(w.ask.mainQuota().likely)
+			}
+		}
+	}
+	return c
+}
+
+func (c cost) plus(o cost) cost { return cost{c[0] + o[0], c[1] + o[1], c[2] + o[2]} }
+
+// appoint decides an Ask of a learned quota that does not queue: now, within maxDelay,
+// or by an appointment.
+func (l *Limiter) appoint(now Instant, a *Ask, d *Decision, r *quotaRef, f *flow) {
+	st, p := r.state, r.state.pacer
+	p.turns.expire(now, &st.line)
+	if l.check(now, a, d); d.Verdict != Allowed {
+		l.views(now, a, d)
+		return
+	}
+	c, band := costVector(r.cost), st.band(a)
+	start := st.line.virtual
+	kept := p.turns.kept(a.Turn, f)
+	switch {
+	case kept != nil:
+		start, band, kept.cost = kept.start, kept.band, r.likely
+	case !a.Retry:
+		start = st.line.tag(f, st.terms(a.Tenant), a.secondsOf(r))
+	}
+	w, by := p.turnIn(now, a, c, band, start, kept, st)
+	switch {
+	case w > maxDelay:
+		l.views(now, a, d)
+		l.denyByPace(now, a, d, r, by, w)
+		l.keepTurn(now, a, d, r, f, kept, turn{band: band, start: start, cost: r.likely, seconds: a.secondsOf(r)}, w)
+	case l.room(now, a, d):
+		if kept != nil {
+			p.turns.drop(kept)
+		}
+		st.line.virtual = max(st.line.virtual, start)
+		if w > fit {
+			d.Delay = secondsOf(w)
+		}
+		l.commit(now, a, d)
+	default:
+		l.views(now, a, d)
+	}
+}
+
+// kept returns the place that f kept under id, or nil.
+func (t *turns) kept(id Turn, f *flow) *turn {
+	if n := t.byID[id]; n != nil && n.flow == f {
+		return n
+	}
+	return nil
+}
+
+// turnIn returns in how many seconds it is the turn of an ask of cost c with this
+// start tag, and which meter says so.
+func (p *pacer) turnIn(now Instant, a *Ask, c cost, b Priority, start float64, kept *turn, st *quotaState) (float64, Meter) {
+	var before cost
+	if !a.Retry {
+		before = p.turns.before(b, start, kept).plus(st.line.waitingBefore(b, start))
+	}
+	w, by := p.wait(now, c, before, st.open)
+	if a.Retry || (kept != nil && now >= kept.due) {
+		// It is due: it does not wait for others that are late.
+		if alone, m := p.wait(now, c, cost{}, st.open); alone <= maxDelay {
+			return alone, m
+		}
+	}
+	if w > maxDelay {
+		p.holdsUp(now, c, before)
+	}
+	return w, by
+}
+
+// keepTurn gives an ask that was denied a time to come back, and keeps its place.
+func (l *Limiter) keepTurn(now Instant, a *Ask, d *Decision, r *quotaRef, f *flow, kept *turn, n turn, w float64) {
+	q, t := &r.state.line, &r.state.pacer.turns
+	if kept == nil {
+		late := a.Deadline != 0 && now.Add(secondsOf(w)) > a.Deadline
+		if late || len(t.list) >= maxTurns {
+			if !a.Retry {
+				q.untag(f, n.seconds)
+			}
+			return
+		}
+		if a.Retry {
+			n.seconds = 0
+		}
+		n.flow = f
+		kept = t.place(n)
+	}
+	if a.Deadline != 0 && now.Add(secondsOf(w)) > a.Deadline { // it will not be back in time
+		t.drop(kept)
+		q.untag(f, kept.seconds)
+		return
+	}
+	back := t.returnIn(w, kept)
+	d.RetryAt, d.Turn = now.Add(back), kept.id
+	kept.due = now.Add(secondsOf(w - maxDelay))
+	kept.dies = d.RetryAt.Add(max(time.Second, back/10))
+}
+
+// place keeps a new place.
+func (t *turns) place(n turn) *turn {
+	t.made++
+	n.id, n.order = Turn(t.made), t.made
+	t.add(&n)
+	return &n
+}
+
+// returnIn says when to come back for a turn in w seconds: a little early, by an
+// amount of its own, so that those with one turn do not come in one instant.
+func (t *turns) returnIn(w float64, n *turn) time.Duration {
+	if w > nearTurn {
+		w = min(farTurn, nearTurn+(w-nearTurn)/2)
+	}
+	spread := float64(mix(uint64(n.id)^mixA, mixB)>>11) / (1 << 53)
+	return secondsOf(max(0.01, w-maxDelay*spread))
+}
+
+// holdsUp notes, where nobody queues, which paces hold callers up.
+func (p *pacer) holdsUp(now Instant, c, before cost) {
+	until := now.Add(secondsOf(max(0.5, 3/max(p.acceptRate(), 0.05))))
+	for m, d := range p.paces {
+		if d.wait(c[m]) > fit {
+			d.heldUp = max(d.heldUp, until)
+			d.blocked = true
+		}
+	}
+}
+
+// leastWait keeps waits above what a backlog of any size can tell apart.
+const leastWait = 100 * time.Microsecond
+
+// denyByPace makes d a denial by the pace of meter m, for w seconds.
+func (l *Limiter) denyByPace(now Instant, a *Ask, d *Decision, r *quotaRef, m Meter, w float64) {
+	d.Verdict = Denied
+	d.RetryAt = max(d.RetryAt, now.Add(max(leastWait, secondsOf(w))))
+	for i := range a.charges {
+		c := &a.charges[i]
+		if c.ofQuota && &a.quotas[c.quota] == r && c.limit.paced && c.limit.Meter == m {
+			d.Checks[i].Over, d.Checks[i].RetryAt = true, d.RetryAt
+			if d.RefusedBy < 0 {
+				d.RefusedBy = i
+			}
+		}
+	}
+}
