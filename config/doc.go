@@ -1,0 +1,58 @@
+// Package config reads weir's configuration: files and directories of YAML become
+// one validated [Loaded], and a [Reloader] keeps it up to date while files change.
+//
+// A file is either weir's own (the message weir.config.v1.Config, one field a word)
+// or one of envoyproxy/ratelimit, which is told by `domain` or `descriptors` at its
+// top level. Several files, of either kind, are read as one configuration.
+//
+// Whatever is wrong is found in one pass and returned as one [*Error], each problem
+// with its file, line and column and with what was expected there. A configuration
+// with a problem is not used in part: the caller keeps what it has.
+package config
+
+import (
+	"github.com/weir-project/weir/limiter"
+)
+
+// Loaded is a validated configuration: one version of everything that decides. It
+// is immutable and safe for concurrent use.
+type Loaded struct {
+	// Plan is Spec, compiled.
+	Plan *limiter.Plan
+	// Spec is what the files say, in the core's terms.
+	Spec limiter.Spec
+	// Vocabulary names the descriptor keys of LLM calls.
+	Vocabulary Vocabulary
+	// Digest is 12 hex digits of a SHA-256 over Spec and Vocabulary: equal digests
+	// decide alike, whatever the files are called and however they are laid out.
+	Digest string
+	// Sources are the files in the order in which they were read, or "built-in".
+	Sources []string
+	// Quotas and Rules count the quotas, and the rules that have limits or are
+	// unlimited.
+	Quotas, Rules int
+
+	// state identifies the bytes that were read, so that a check can tell whether
+	// anything has changed.
+	state fingerprint
+}
+
+// Builtin is the only entry of [Loaded.Sources] where no files were given.
+const Builtin = "built-in"
+
+// The bounds on what is read.
+const (
+	// MaxFileBytes bounds one file.
+	MaxFileBytes = 1 << 20
+	// MaxTotalBytes bounds all files together.
+	MaxTotalBytes = 16 << 20
+	// MaxFiles bounds the number of files.
+	MaxFiles = 1024
+	// MaxDepth bounds the nesting of mappings and lists in weir's own files, and of
+	// descriptors in those of envoyproxy/ratelimit.
+	MaxDepth = 32
+	// MaxRules bounds the rules of all files together, and the quotas too.
+	MaxRules = 10_000
+	// MaxProblems bounds the problems that one Error holds.
+	MaxProblems = 50
+)

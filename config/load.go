@@ -1,0 +1,92 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+
+	"github.com/weir-project/weir/limiter"
+)
+
+// Load reads and checks the files and directories that paths name, and compiles
+// them. Of a directory it reads every *.yaml and *.yml below it, except where a name
+// begins with a dot. With no paths it returns the built-in plan. Limits that prev
+// (which may be nil) has too keep their counters. The error is an [*Error]. Load
+// keeps nothing of paths and may be called from any goroutine.
+func Load(paths []string, prev *Loaded) (*Loaded, error) {
+	r := &report{}
+	return build(paths, gather(paths, r), r, prev)
+}
+
+// build makes a configuration of what was read.
+func build(paths []string, s snapshot, r *report, prev *Loaded) (*Loaded, error) {
+	l := &Loaded{Spec: builtinSpec(), Vocabulary: DefaultVocabulary(), Sources: []string{Builtin}, state: s.state}
+	if len(paths) > 0 && !s.partial {
+		b := read(s.files, r)
+		l.Spec, l.Vocabulary, l.Sources = b.spec(), b.vocabulary, nil
+		for _, f := range s.files {
+			l.Sources = append(l.Sources, f.path)
+		}
+		l.Rules = b.rules
+	}
+	if err := r.err(); err != nil {
+		return nil, err
+	}
+	var before *limiter.Plan
+	if prev != nil {
+		before = prev.Plan
+	}
+	plan, err := limiter.Compile(l.Spec, before)
+	if err != nil {
+		return nil, &Error{Problems: []Problem{{Text: err.Error()}}}
+	}
+	l.Plan, l.Quotas = plan, len(l.Spec.Quotas)
+	l.Digest, err = digest(l.Spec, l.Vocabulary)
+	if err != nil {
+		return nil, &Error{Problems: []Problem{{Text: err.Error()}}}
+	}
+	return l, nil
+}
+
+// read parses and translates files. The llm blocks come first, since they decide
+// what rules mean.
+func read(files []source, r *report) *builder {
+	b := newBuilder(r)
+	var natives []*native
+	var ratelimits []*document
+	for _, file := range files {
+		switch d := parse(file, r); {
+		case d == nil:
+		case isRatelimit(d):
+			ratelimits = append(ratelimits, d)
+		default:
+			natives = append(natives, readNative(d, r))
+		}
+	}
+	for _, f := range natives {
+		f.takeLLM(b)
+	}
+	for _, f := range natives {
+		f.translate(b)
+	}
+	for _, d := range ratelimits {
+		readRatelimit(d, b)
+	}
+	if !r.failed() && len(files) > 0 && len(b.quotas) == 0 && len(b.domains) == 0 {
+		r.file(files[0].path, "nothing to decide by, expected at least one quota, rule or domain in all files")
+	}
+	return b
+}
+
+// digest returns 12 hex digits of a hash over what decides.
+func digest(spec limiter.Spec, v Vocabulary) (string, error) {
+	text, err := json.Marshal(struct {
+		Spec       limiter.Spec
+		Vocabulary Vocabulary
+	}{spec, v})
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])[:12], nil
+}
