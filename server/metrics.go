@@ -1,0 +1,176 @@
+package server
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/weir-project/weir/config"
+	"github.com/weir-project/weir/limiter"
+)
+
+// other is the label of whatever the configuration does not name.
+const other = "other"
+
+// metrics are what /metrics shows. Labels come from the configuration and from fixed
+// lists, never from a caller. It is safe for concurrent use.
+type metrics struct {
+	registry *prometheus.Registry
+
+	decisions       *prometheus.CounterVec
+	charged         *prometheus.CounterVec
+	decisionSeconds prometheus.Histogram
+	settlements     [limiter.Expired + 1]atomic.Uint64
+	errors          *prometheus.CounterVec
+	overloads       prometheus.Counter
+	panics          prometheus.Counter
+	accessLog       *prometheus.CounterVec
+	refusals        *prometheus.CounterVec
+	// refused, unless nil, is told of each refusal.
+	refused    func()
+	reloadOK   prometheus.Gauge
+	reloadTime prometheus.Gauge
+	configInfo *prometheus.GaugeVec
+
+	mu     sync.Mutex // guards series, and binding as a whole
+	series map[seriesKey]bool
+}
+
+func newMetrics(version string) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_decisions_total",
+			Help: "Decisions, by the domain asked, the quota or rule that refused (or else the first one charged), and the verdict.",
+		}, []string{"domain", "owner", "verdict"}),
+		charged: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_charged_units_total",
+			Help: "Units charged when calls were allowed, by quota or rule and meter. Settling corrects counters, not this.",
+		}, []string{"owner", "meter"}),
+		decisionSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:                            "weir_decision_seconds",
+			Help:                            "Time the store took to decide, without time held; one of 64 decisions is timed.",
+			NativeHistogramBucketFactor:     1.1,
+			NativeHistogramMaxBucketNumber:  100,
+			NativeHistogramMinResetDuration: time.Hour,
+			Buckets:                         []float64{1e-6, 5e-6, 25e-6, 1e-4, 5e-4, 25e-4, 1e-2, 5e-2, 0.25, 1},
+		}),
+		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_errors_total", Help: "Calls answered with an error, by gRPC code.",
+		}, []string{"code"}),
+		overloads: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "weir_overloads_total", Help: "Calls refused because too many were in flight.",
+		}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "weir_panics_total", Help: "Calls that ended in a recovered panic: each is a bug.",
+		}),
+		accessLog: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_access_log_entries_total", Help: "Access log entries received, by what came of them.",
+		}, []string{"result"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_refusals_total", Help: "Calls that the upstream refused, by quota and class.",
+		}, []string{"owner", "class"}),
+		reloadOK: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "weir_config_last_reload_successful", Help: "1 if the configuration on disk is the one in force, 0 if it is invalid.",
+		}),
+		reloadTime: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "weir_config_last_reload_success_timestamp_seconds", Help: "When the configuration in force was loaded, in Unix seconds.",
+		}),
+		configInfo: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "weir_config_info", Help: "1 for the digest of the configuration in force.",
+		}, []string{"digest"}),
+		series: make(map[seriesKey]bool),
+	}
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "weir_build_info", Help: "1 for the version that runs.",
+	}, []string{"version"})
+	build.WithLabelValues(version).Set(1)
+	m.registry.MustRegister(
+		m.decisions, m.charged, m.decisionSeconds, m.errors, m.overloads, m.panics, m.accessLog, m.refusals,
+		m.reloadOK, m.reloadTime, m.configInfo, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return m
+}
+
+// watchStore adds the gauges that the store is asked for when somebody looks.
+func (m *metrics) watchStore(s Store) {
+	m.registry.MustRegister(&storeCollector{store: s, metrics: m})
+}
+
+// accessLogResult returns the counter of entries that ended in result, one of a fixed
+// list. Keep it: looking it up costs more than adding to it.
+func (m *metrics) accessLogResult(result string) prometheus.Counter {
+	return m.accessLog.WithLabelValues(result)
+}
+
+// settled counts what came of a report, a release or an expiry.
+func (m *metrics) settled(s limiter.Settlement) {
+	if s.Applied || s.Ending == limiter.Unknown {
+		m.settlements[s.Ending].Add(1)
+	}
+	if s.Quota == "" {
+		return
+	}
+	m.refusals.WithLabelValues(s.Quota, refusalNames[s.Refused]).Inc()
+	if m.refused != nil {
+		m.refused()
+	}
+}
+
+// loaded shows the configuration in force.
+func (m *metrics) loaded(l *config.Loaded, at time.Time) {
+	m.configInfo.Reset()
+	m.configInfo.WithLabelValues(l.Digest).Set(1)
+	m.reloadOK.Set(1)
+	m.reloadTime.Set(float64(at.UnixMilli()) / 1e3)
+}
+
+// loadFailed shows that the configuration on disk is not the one in force.
+func (m *metrics) loadFailed() { m.reloadOK.Set(0) }
+
+// storeCollector shows the store's sums.
+type storeCollector struct {
+	store   Store
+	metrics *metrics
+}
+
+var (
+	reservationsDesc = prometheus.NewDesc("weir_reservations", "Reservations now, by state.", []string{"state"}, nil)
+	heldDesc         = prometheus.NewDesc("weir_held_calls", "Callers that are held now.", nil, nil)
+	keysDesc         = prometheus.NewDesc("weir_keys", "Keys counted now.", nil, nil)
+	quotasDesc       = prometheus.NewDesc("weir_quotas", "Quotas counted now: one for each organisation, or whatever a quota is told apart by.", nil, nil)
+	overflowDesc     = prometheus.NewDesc("weir_overflow_charges_total", "Charges to overflow counters, because the bound on keys was reached.", nil, nil)
+	settlementsDesc  = prometheus.NewDesc("weir_settlements_total", "Reservations that ended, and reports for unknown ones, by ending.", []string{"ending"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c *storeCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{reservationsDesc, heldDesc, keysDesc, quotasDesc, overflowDesc, settlementsDesc} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector. A store that does not answer within a
+// second is left out, so that a scrape never hangs.
+func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	for _, e := range []limiter.Ending{limiter.Unknown, limiter.Settled, limiter.Released} {
+		ch <- prometheus.MustNewConstMetric(settlementsDesc, prometheus.CounterValue, float64(c.metrics.settlements[e].Load()), e.String())
+	}
+	st, err := c.store.Stats(ctx)
+	if err != nil {
+		return
+	}
+	ch <- prometheus.MustNewConstMetric(settlementsDesc, prometheus.CounterValue, float64(st.Expired), limiter.Expired.String())
+	ch <- prometheus.MustNewConstMetric(reservationsDesc, prometheus.GaugeValue, float64(st.Open), limiter.Open.String())
+	ch <- prometheus.MustNewConstMetric(heldDesc, prometheus.GaugeValue, float64(st.Held))
+	ch <- prometheus.MustNewConstMetric(keysDesc, prometheus.GaugeValue, float64(st.Keys))
+	ch <- prometheus.MustNewConstMetric(overflowDesc, prometheus.CounterValue, float64(st.Overflowed))
+	ch <- prometheus.MustNewConstMetric(quotasDesc, prometheus.GaugeValue, float64(st.Quotas))
+}

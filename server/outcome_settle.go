@@ -1,0 +1,166 @@
+package server
+
+import (
+	"context"
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weir-project/weir/limiter"
+	"github.com/weir-project/weir/provider"
+)
+
+// settled says what came of a report that a proxy sent.
+type settled uint8
+
+const (
+	// settledNow: the reservation ended by it.
+	settledNow settled = iota
+	// settledBefore: it had ended already, nothing changed.
+	settledBefore
+	// settledLater: the report said too little to end it.
+	settledLater
+	// settledUnused: the call was never sent, its reservation was given back.
+	settledUnused
+	// settledDenied: the report is about weir's own refusal, and means nothing.
+	settledDenied
+	// settledSpent: nobody had asked for the call. What it used was charged.
+	settledSpent
+	// settledUnmatched: nobody had asked for the call, and no quota knows it.
+	settledUnmatched
+	// settledUnattributed: what was used cannot be charged, as nothing says by whom.
+	settledUnattributed
+	// settledUnknown: no such reservation, and no usage.
+	settledUnknown
+	// settledFailed: the store failed.
+	settledFailed
+	numSettled
+)
+
+var settledNames = [numSettled]string{
+	"settled", "replayed", "inconclusive", "unused", "own_denial", "spent", "unmatched",
+	"unattributed", "unknown", "failed",
+}
+
+// String returns the label of metrics.
+func (s settled) String() string { return settledNames[s] }
+
+// settler applies what proxies report. It is safe for concurrent use.
+type settler struct {
+	d       *decider
+	reports [numSettled]prometheus.Counter
+}
+
+// newSettler counts the reports of one door.
+func newSettler(d *decider, door string) *settler {
+	vec := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "weir_reports_total",
+		Help: "Reports of how calls went, by the door they came in by and what came of them.",
+	}, []string{"door", "result"})
+	var already prometheus.AlreadyRegisteredError
+	if err := d.metrics.registry.Register(vec); errors.As(err, &already) {
+		vec = already.ExistingCollector.(*prometheus.CounterVec)
+	}
+	s := &settler{d: d}
+	for r := range numSettled {
+		s.reports[r] = vec.WithLabelValues(door, r.String())
+	}
+	return s
+}
+
+// settle applies r. Each call is settled once: the first report that says what was
+// used, or that the upstream did not count the call, wins.
+func (s *settler) settle(ctx context.Context, now limiter.Instant, a *active, r *report) settled {
+	fill(&r.provider, a.provider)
+	result := s.apply(ctx, now, a, r)
+	s.reports[result].Inc()
+	return result
+}
+
+func (s *settler) apply(ctx context.Context, now limiter.Instant, a *active, r *report) settled {
+	if r.ref == (Ref{}) {
+		if r.unsent {
+			return settledDenied
+		}
+		return s.unasked(ctx, now, a, r)
+	}
+	o := outcomeOf(*r, now)
+	st, err := s.d.store.Report(ctx, now, r.ref, r.tenant, o)
+	if err != nil {
+		return settledFailed
+	}
+	switch {
+	case st.Ending == limiter.Unknown && r.unsent:
+		return settledDenied
+	case st.Ending == limiter.Unknown && r.ref.ID != (limiter.ID{}):
+		// It was asked for and charged, and so long ago that it is forgotten.
+		s.d.metrics.settled(st)
+		return settledUnknown
+	case st.Ending == limiter.Unknown:
+		return s.unasked(ctx, now, a, r)
+	}
+	s.d.metrics.settled(st)
+	switch {
+	case !st.Applied:
+		return settledBefore
+	case st.Ending == limiter.Open:
+		return settledLater
+	case r.unsent:
+		return settledUnused
+	}
+	return settledNow
+}
+
+// unasked charges what was used by a call that nobody had asked for: weir was not
+// reached, or was asked and did not answer in time. The upstream has counted it.
+func (s *settler) unasked(ctx context.Context, now limiter.Instant, a *active, r *report) settled {
+	if !r.usage.any() || r.unsent {
+		return settledUnknown
+	}
+	if !attributable(r.attributes) {
+		return settledUnattributed
+	}
+	used := r.usage.spent()
+	input, _ := used.Counted(provider.Named(r.provider).CountsCacheReads)
+	spent := limiter.Estimate{
+		Exact: true, Requests: 1,
+		InputTokens: input, HasInput: true,
+		MaxTokens: min(r.usage.output, limiter.MaxAmount), HasMax: true,
+	}
+	domain := ""
+	if d := a.Vocabulary.Domains; len(d) > 0 {
+		domain = d[0]
+	}
+	c := s.d.getScratch()
+	defer s.d.putScratch(c)
+	c.ask.Tenant, c.ask.RequestID = r.tenant, r.ref.RequestID
+	c.ask.Force, c.ask.Open, c.ask.ID = true, true, c.newID()
+	if a.Plan.MatchAttributes(&c.ask, domain, -1, r.attributes, spent) == 0 {
+		return settledUnmatched
+	}
+	if err := s.d.decide(ctx, now, a, domain, c); err != nil {
+		return settledFailed
+	}
+	if c.decision.Replayed {
+		return settledBefore
+	}
+	if c.decision.Opened {
+		// The reservation makes the other path's report of the same call a replay.
+		o := outcomeOf(*r, now)
+		o.HasInput, o.HasOutput, o.Progress = true, true, false
+		if _, err := s.d.store.Report(ctx, now, Ref{ID: c.decision.ID}, "", o); err != nil {
+			return settledFailed
+		}
+	}
+	return settledSpent
+}
+
+// attributable says whether attributes name somebody's quota.
+func attributable(attrs []limiter.Entry) bool {
+	for i := range attrs {
+		if k := attrs[i].Key; k == attributeNames[wordOrg] || k == attributeNames[wordModel] {
+			return true
+		}
+	}
+	return false
+}

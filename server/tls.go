@@ -1,0 +1,117 @@
+package server
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+)
+
+// TLSFiles name the files of a server's identity. They are read again when they
+// change. The zero value means no TLS.
+type TLSFiles struct {
+	// CertFile and KeyFile are the certificate chain and its key, in PEM.
+	CertFile, KeyFile string
+	// ClientCAFile, if set, makes every client show a certificate that these
+	// authorities have signed.
+	ClientCAFile string
+}
+
+// on says whether TLS is asked for.
+func (f TLSFiles) on() bool { return f.CertFile != "" }
+
+func (f TLSFiles) check() error {
+	switch {
+	case (f.CertFile == "") != (f.KeyFile == ""):
+		return errors.New("server: a certificate needs its key, and a key its certificate: give both --tls-cert and --tls-key")
+	case f.ClientCAFile != "" && !f.on():
+		return errors.New("server: client certificates are checked over TLS only: give --tls-cert and --tls-key too")
+	}
+	return nil
+}
+
+// recheckTLS is how often the files are looked at, while there are handshakes.
+const recheckTLS = 10 * time.Second
+
+// identity is what a server shows and asks for in a handshake, kept up to date with
+// its files. It is safe for concurrent use.
+type identity struct {
+	files  TLSFiles
+	protos []string
+	log    *slog.Logger
+
+	mu      sync.Mutex
+	config  *tls.Config
+	read    [3][]byte
+	checked time.Time
+}
+
+// newIdentity reads the files. protos are the application protocols to offer.
+func newIdentity(files TLSFiles, log *slog.Logger, protos ...string) (*identity, error) {
+	id := &identity{files: files, protos: protos, log: log, checked: time.Now()}
+	if err := id.load(); err != nil {
+		return nil, err
+	}
+	return id, nil
+}
+
+// server returns a configuration that asks id at every handshake.
+func (id *identity) server() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		NextProtos: id.protos,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			return id.current(), nil
+		},
+	}
+}
+
+// current returns what the files say, or what they said while they were last right.
+func (id *identity) current() *tls.Config {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	if now := time.Now(); now.Sub(id.checked) >= recheckTLS {
+		id.checked = now
+		if err := id.load(); err != nil {
+			id.log.Error("the TLS files are not usable, the earlier ones stay in use", slog.String("error", err.Error()))
+		}
+	}
+	return id.config
+}
+
+// load reads the files and, where they have changed, uses them.
+func (id *identity) load() error {
+	var read [3][]byte
+	for i, name := range []string{id.files.CertFile, id.files.KeyFile, id.files.ClientCAFile} {
+		if name == "" {
+			continue
+		}
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return fmt.Errorf("server: %w", err)
+		}
+		read[i] = b
+	}
+	if id.config != nil && bytes.Equal(read[0], id.read[0]) && bytes.Equal(read[1], id.read[1]) && bytes.Equal(read[2], id.read[2]) {
+		return nil
+	}
+	pair, err := tls.X509KeyPair(read[0], read[1])
+	if err != nil {
+		return fmt.Errorf("server: %s and %s are not a certificate and its key: %w", id.files.CertFile, id.files.KeyFile, err)
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: id.protos, Certificates: []tls.Certificate{pair}}
+	if id.files.ClientCAFile != "" {
+		c.ClientCAs = x509.NewCertPool()
+		if !c.ClientCAs.AppendCertsFromPEM(read[2]) {
+			return fmt.Errorf("server: %s holds no certificate in PEM", id.files.ClientCAFile)
+		}
+		c.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	id.config, id.read = c, read
+	return nil
+}

@@ -1,0 +1,207 @@
+package server
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+
+	"github.com/weir-project/weir/limiter"
+	weirv1 "github.com/weir-project/weir/proto/weir/v1"
+	"github.com/weir-project/weir/store/memory"
+)
+
+// authority signs certificates.
+type authority struct {
+	t    *testing.T
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pem  []byte
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	a := &authority{t: t}
+	a.key = newKey(t)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.cert, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	a.pem = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	return a
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// sign makes a certificate for this machine, and its key.
+func (a *authority) sign(serial int64) (cert, key []byte) {
+	a.t.Helper()
+	k := newKey(a.t)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &k.PublicKey, a.key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
+}
+
+func write(t *testing.T, dir, name string, b []byte) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func (a *authority) files(dir string, serial int64) TLSFiles {
+	cert, key := a.sign(serial)
+	return TLSFiles{
+		CertFile: write(a.t, dir, "cert.pem", cert), KeyFile: write(a.t, dir, "key.pem", key),
+		ClientCAFile: write(a.t, dir, "ca.pem", a.pem),
+	}
+}
+
+func TestClientsShowTheirCertificates(t *testing.T) {
+	ours, theirs := newAuthority(t), newAuthority(t)
+	store := memory.New(limiter.Options{Shards: 1})
+	defer store.Close()
+	s, err := New(Options{
+		Store: store, Loaded: loaded(t, opus(), "a", nil), GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0",
+		TLS: ours.files(t.TempDir(), 2), DrainDelay: -1, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ours.pem)
+	pair := func(a *authority) []tls.Certificate {
+		cert, key := a.sign(3)
+		p, err := tls.X509KeyPair(cert, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []tls.Certificate{p}
+	}
+	for name, c := range map[string]struct {
+		config *tls.Config
+		code   codes.Code
+	}{
+		"ours":    {&tls.Config{RootCAs: roots, Certificates: pair(ours)}, codes.OK},
+		"theirs":  {&tls.Config{RootCAs: roots, Certificates: pair(theirs)}, codes.Unavailable},
+		"none":    {&tls.Config{RootCAs: roots}, codes.Unavailable},
+		"TLS 1.2": {&tls.Config{RootCAs: roots, Certificates: pair(ours), MaxVersion: tls.VersionTLS12}, codes.Unavailable},
+	} {
+		conn, err := grpc.NewClient(s.GRPCAddr().String(), grpc.WithTransportCredentials(credentials.NewTLS(c.config)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = weirv1.NewQuotaServiceClient(conn).Reserve(t.Context(), call("acme", 1, 1))
+		if status.Code(err) != c.code {
+			t.Errorf("%s: %v, want %v", name, err, c.code)
+		}
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	// Probes on this machine need no certificate.
+	if s.HTTPScheme() != "http" {
+		t.Errorf("HTTP is served as %s on loopback", s.HTTPScheme())
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get("http://" + s.HTTPAddr().String() + "/healthz")
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	_ = resp.Body.Close()
+}
+
+func TestAnIdentityIsReadAgainWhenItsFilesChange(t *testing.T) {
+	ours, dir := newAuthority(t), t.TempDir()
+	files := ours.files(dir, 7)
+	synctest.Test(t, func(t *testing.T) {
+		log := &logBuffer{}
+		id, err := newIdentity(files, slog.New(slog.NewTextHandler(log, nil)), "h2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		serial := func() int64 {
+			cert, err := x509.ParseCertificate(id.current().Certificates[0].Certificate[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return cert.SerialNumber.Int64()
+		}
+		if n := serial(); n != 7 {
+			t.Fatalf("serial %d, want 7", n)
+		}
+		ours.files(dir, 8)
+		if n := serial(); n != 7 {
+			t.Errorf("serial %d, want 7 until the files are looked at", n)
+		}
+		time.Sleep(recheckTLS)
+		if n := serial(); n != 8 {
+			t.Errorf("serial %d, want 8", n)
+		}
+		write(t, dir, "key.pem", []byte("no key"))
+		time.Sleep(recheckTLS)
+		if n := serial(); n != 8 || !strings.Contains(log.String(), "are not a certificate and its key") {
+			t.Errorf("serial %d, want 8, and a word in the log:\n%s", n, log)
+		}
+		ours.files(dir, 9)
+		time.Sleep(recheckTLS)
+		if n := serial(); n != 9 {
+			t.Errorf("serial %d, want 9", n)
+		}
+	})
+}
