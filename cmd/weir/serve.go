@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weir-project/weir/config"
+	"github.com/weir-project/weir/limiter"
+	"github.com/weir-project/weir/server"
+	"github.com/weir-project/weir/store/memory"
+)
+
+// serveFlags are the flags of serve.
+type serveFlags struct {
+	grpcAddr, httpAddr       string
+	drainDelay               time.Duration
+	log                      *logFlags
+	insecurePlaintext        bool
+	tlsCert, tlsKey, tlsCA   string
+	maxKeys, maxReservations int
+	stateDir                 string
+	printConfig              bool
+}
+
+func newServe(p *process) *cobra.Command {
+	f := &serveFlags{log: newLogFlags()}
+	cmd := &cobra.Command{
+		Use:   "serve [FILE|DIR...]",
+		Short: "Decide, for whoever asks",
+		Long: `Decide, for whoever asks: Envoy over its rate limit service, programs over gRPC and JSON.
+
+The files and directories are read as one configuration and watched: a valid change
+is in force within a second, an invalid one is logged and the old one stays. With no
+files each organisation and model gets the limits of a common Anthropic tier.
+
+Every flag can be a variable: --grpc-addr is WEIR_GRPC_ADDR, and so on; WEIR_CONFIG
+names the files. Flags win over variables. SIGHUP reads the files now. SIGTERM and
+SIGINT drain and then stop; a second one stops at once.`,
+		Example: `  weir serve
+  weir serve weir.yaml
+  weir serve /etc/weir --grpc-addr 0.0.0.0:8081 --tls-cert cert.pem --tls-key key.pem
+  weir serve weir.yaml --print-config`,
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.grpcAddr, "grpc-addr", defaultGRPCAddr, "host:port for gRPC")
+	flags.StringVar(&f.httpAddr, "http-addr", defaultHTTPAddr, "host:port for HTTP: JSON, health, metrics")
+	flags.DurationVar(&f.drainDelay, "drain-delay", 5*time.Second, "how long to go on serving after saying not to be ready any more")
+	choiceFlag(cmd, &f.log.format, "log-format", "", "how to log to the standard error; auto is text on a terminal")
+	choiceFlag(cmd, &f.log.level, "log-level", "", "the least important lines to log")
+	flags.BoolVar(&f.insecurePlaintext, "insecure-plaintext", false, "allow addresses other than loopback without TLS")
+	fileFlag(cmd, &f.tlsCert, "tls-cert", "certificate to serve TLS with (PEM)")
+	fileFlag(cmd, &f.tlsKey, "tls-key", "private key of --tls-cert (PEM)")
+	fileFlag(cmd, &f.tlsCA, "tls-client-ca", "certificates that clients must be signed by (PEM)")
+	flags.IntVar(&f.maxKeys, "max-keys", 1_000_000, "live keys; beyond them new ones of a rule share a counter")
+	flags.IntVar(&f.maxReservations, "max-reservations", 1_000_000, "open reservations; beyond them calls are refused")
+	flags.StringVar(&f.stateDir, "state-dir", "", "directory that keeps what was learned over a restart")
+	if err := cmd.MarkFlagDirname("state-dir"); err != nil {
+		panic(fmt.Sprintf("flag state-dir was not added: %v", err))
+	}
+	flags.BoolVar(&f.printConfig, "print-config", false, "print each setting and where it came from, and stop")
+	if err := flags.SetAnnotation("tls-key", secretFlag, []string{"true"}); err != nil {
+		panic(fmt.Sprintf("flag tls-key was not added: %v", err))
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		s, err := readSettings(cmd, p.environ, args)
+		if err != nil {
+			return err
+		}
+		if err := f.check(); err != nil {
+			return err
+		}
+		return f.serve(cmd, s, p)
+	}
+	return cmd
+}
+
+// check refuses values that no server could run with.
+func (f *serveFlags) check() error {
+	switch {
+	case f.drainDelay < 0:
+		return usagef("--drain-delay is %s, expected 0s or more", f.drainDelay)
+	case f.maxKeys < 1:
+		return usagef("--max-keys is %d, expected 1 or more", f.maxKeys)
+	case f.maxReservations < 1:
+		return usagef("--max-reservations is %d, expected 1 or more", f.maxReservations)
+	case (f.tlsCert == "") != (f.tlsKey == ""):
+		return usagef("--tls-cert and --tls-key need each other")
+	case f.tlsCA != "" && f.tlsCert == "":
+		return usagef("--tls-client-ca needs --tls-cert and --tls-key")
+	}
+	return nil
+}
+
+// serve loads, listens, says so, and runs until it is told to stop.
+func (f *serveFlags) serve(cmd *cobra.Command, s *settings, p *process) error {
+	signals := notify()
+	defer signals.stop()
+	log, err := f.log.logger(p.stderr)
+	if err != nil {
+		return err
+	}
+	for _, w := range strangers(cmd.Root(), p.environ) {
+		log.Warn("unknown environment variable", "name", w.name, "did_you_mean", w.near)
+	}
+	loaded, err := config.Load(s.paths, nil)
+	if err != nil {
+		return err
+	}
+	if f.printConfig {
+		return printSettings(cmd, s, loaded)
+	}
+	defer tuneCollector(os.Getenv, availableMemory("/"))()
+	store := memory.New(limiter.Options{MaxKeys: f.maxKeys, MaxReservations: f.maxReservations})
+	defer store.Close()
+	srv, err := server.New(f.options(s, loaded, store, log))
+	if err != nil {
+		return err
+	}
+	defer keepLearned(store, loaded.Plan, f.stateDir, log)()
+	f.announce(p, log, banner{
+		version: thisBuild().Version, store: store.Name(), loaded: loaded,
+		grpc: srv.GRPCAddr().String(), http: srv.HTTPAddr().String(), scheme: srv.HTTPScheme(),
+	})
+	return signals.run(cmd.Context(), srv, log)
+}
+
+func (f *serveFlags) options(s *settings, loaded *config.Loaded, store server.Store, log *slog.Logger) server.Options {
+	drain := f.drainDelay
+	if drain == 0 {
+		drain = -1 // the server's word for none at all
+	}
+	return server.Options{
+		GRPCAddr:          f.grpcAddr,
+		HTTPAddr:          f.httpAddr,
+		Store:             store,
+		Loaded:            loaded,
+		Paths:             s.paths,
+		Logger:            log,
+		DrainDelay:        drain,
+		Version:           thisBuild().Version,
+		InsecurePlaintext: f.insecurePlaintext,
+		TLS:               server.TLSFiles{CertFile: f.tlsCert, KeyFile: f.tlsKey, ClientCAFile: f.tlsCA},
+	}
+}
+
+// announce prints the banner, or logs the same in one line where JSON was asked for.
+func (f *serveFlags) announce(p *process, log *slog.Logger, b banner) {
+	if f.log.format.value != "json" {
+		b.print(p.stdout)
+	}
+	if f.log.json(p.stderr) {
+		log.Info("weir serves", "version", b.version, "store", b.store, "plan", b.loaded.Digest,
+			"sources", strings.Join(b.loaded.Sources, " "), "grpc", b.grpc, "http", b.http)
+	}
+}
+
+// printSettings prints each setting with its source, and what the files amount to.
+func printSettings(cmd *cobra.Command, s *settings, loaded *config.Loaded) error {
+	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	for _, row := range s.list() {
+		fmt.Fprintf(t, "%s\t%s\t%s\n", row.name, row.value, row.source)
+	}
+	fmt.Fprintf(t, "plan\t%s\t%s, %s\n", loaded.Digest, plural(loaded.Quotas, "quota"), plural(loaded.Rules, "rule"))
+	return t.Flush()
+}
+
+// runner is what the signals act upon.
+type runner interface {
+	Run(ctx context.Context) error
+	Reload()
+}
