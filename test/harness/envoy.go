@@ -1,0 +1,140 @@
+package harness
+
+import (
+	"fmt"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weir-project/weir/test/upstream"
+)
+
+// Upstream is a fake provider that listens on a port.
+type Upstream struct {
+	*upstream.Server
+	Port int
+}
+
+// StartUpstream starts a fake provider in this process.
+func StartUpstream(t testing.TB, o upstream.Options) *Upstream {
+	t.Helper()
+	fake := upstream.New(o)
+	server := httptest.NewServer(fake)
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+	u, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.Atoi(u.Port())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Upstream{Server: fake, Port: port}
+}
+
+// URL is the provider's URL, without a slash at its end.
+func (u *Upstream) URL() string { return "http://" + Loopback(u.Port) }
+
+// Envoy is a stock Envoy in front of an upstream.
+type Envoy struct {
+	*Process
+	// URL is where clients go, without a slash at its end.
+	URL   string
+	admin string
+}
+
+// StartEnvoy starts Envoy with a file of examples/envoy, in which only the addresses
+// are replaced, and waits until it is live. weirs are the gRPC ports of weir.
+func StartEnvoy(t testing.TB, example string, up *Upstream, weirs ...int) *Envoy {
+	t.Helper()
+	binary := Tool(t, "bin/envoy")
+	listener, admin := FreePort(t), FreePort(t)
+	text, err := address(mustRead(t, filepath.Join(Root(t), "examples", "envoy", example)), listener, admin, up.Port, weirs)
+	if err != nil {
+		t.Fatalf("%s: %v", example, err)
+	}
+	path := WriteFile(t, example, text)
+	// Without --disable-hot-restart Envoy would end with the thread that started it.
+	e := &Envoy{
+		Process: Start(t, nil, binary, "-c", path, "--disable-hot-restart", "--concurrency", "1", "-l", "warning", "--skip-deprecated-logs"),
+		URL:     "http://" + Loopback(listener),
+		admin:   "http://" + Loopback(admin),
+	}
+	Eventually(t, startWithin, "Envoy is live", func() error {
+		if err := e.exited(); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Get(t, e.admin+"/ready")
+		return err
+	})
+	return e
+}
+
+// address replaces the addresses of an example: a port each, and for weir the line of
+// the endpoint, once for each replica.
+func address(text string, listener, admin, up int, weirs []int) (string, error) {
+	replace := func(old, by int) error {
+		was := fmt.Sprintf("port_value: %d", old)
+		if n := strings.Count(text, was+" "); n != 1 {
+			return fmt.Errorf("%q occurs %d times, expected once", was, n)
+		}
+		text = strings.Replace(text, was+" ", fmt.Sprintf("port_value: %d ", by), 1)
+		return nil
+	}
+	for _, r := range [][2]int{{10000, listener}, {9901, admin}, {18080, up}} {
+		if err := replace(r[0], r[1]); err != nil {
+			return "", err
+		}
+	}
+	lines := regexp.MustCompile(`(?m)^.*port_value: 8081 .*\n`).FindAllString(text, -1)
+	if len(lines) != 1 {
+		return "", fmt.Errorf("port 8081 is on %d lines, expected one", len(lines))
+	}
+	var replicas strings.Builder
+	for _, port := range weirs {
+		replicas.WriteString(strings.Replace(lines[0], "8081", strconv.Itoa(port), 1))
+	}
+	return strings.Replace(text, lines[0], replicas.String(), 1), nil
+}
+
+// Stats returns Envoy's counters and gauges whose names match a regular expression.
+func (e *Envoy) Stats(t testing.TB, filter string) map[string]int {
+	t.Helper()
+	text, err := Get(t, e.admin+"/stats?filter="+url.QueryEscape(filter))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]int{}
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		if n, err := strconv.Atoi(value); err == nil {
+			all[name] = n
+		}
+	}
+	return all
+}
+
+// Unseen is the number of requests that Envoy admitted without an answer from weir.
+func (e *Envoy) Unseen(t testing.TB) int {
+	t.Helper()
+	return e.Stats(t, "^cluster.upstream.ratelimit.")["cluster.upstream.ratelimit.failure_mode_allowed"]
+}
+
+// SeesHealthy waits until Envoy takes n replicas of weir for healthy.
+func (e *Envoy) SeesHealthy(t testing.TB, n int) {
+	t.Helper()
+	Eventually(t, 15*time.Second, fmt.Sprintf("Envoy sees %d replicas healthy", n), func() error {
+		if got := e.Stats(t, "^cluster.weir.membership_healthy$")["cluster.weir.membership_healthy"]; got != n {
+			return fmt.Errorf("it sees %d", got)
+		}
+		return nil
+	})
+}
