@@ -62,6 +62,8 @@ type Ask struct {
 	// Retry says that this repeats a call which the upstream refused: it goes to the
 	// front and is not counted against its tenant's turn again.
 	Retry bool
+	// Trusted says that whoever asks is a gateway, whose word on Retry is taken.
+	Trusted bool
 	// Turn is that of an earlier denial, which keeps the caller's place; zero for none.
 	Turn Turn
 	// Deadline, unless zero, is the instant after which an answer is of no use.
@@ -78,6 +80,11 @@ type Ask struct {
 	keys    []byte
 
 	scratch []byte
+
+	counted bool   // its Retry was counted against the tenant
+	rights  span   // in keys: what a refused right is about; empty if nobody said
+	right   uint64 // its hash, and that of the tenant, where there is one
+	tenant  uint64
 
 	tagged bool // start is its place in the order of its quota
 	start  float64

@@ -18,7 +18,10 @@ type reservation struct {
 	estimate float64 // input tokens before calibration; 0 if the caller gave none
 	cal      *calibration
 	quota    *quotaState
-	counts   bool // the quota counts cache reads
+	flow     *flow  // the lane of the tenant that asked; nil where nobody did
+	right    uint64 // hash of the credential, model and kind of context; 0 if unknown
+	most     uint64 // of the output, by the caller's word; 0 if it gave none
+	counts   bool   // the quota counts cache reads
 	leases   leases
 
 	n    int
@@ -183,7 +186,7 @@ func (b *book) bury(i uint32, ending Ending, now Instant) {
 		forget: now.Add(2 * durationOf(r.ttl)),
 	})
 	b.free = append(b.free, i)
-	r.cal, r.quota = nil, nil
+	r.cal, r.quota, r.flow = nil, nil, nil
 	b.forget(now)
 }
 

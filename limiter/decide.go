@@ -29,11 +29,14 @@ func (l *Limiter) Decide(now Instant, a *Ask, d *Decision) {
 func (l *Limiter) decideFairly(now Instant, a *Ask, d *Decision, r *quotaRef) {
 	st := r.state
 	f, t := st.flow(now, a.Tenant), st.terms(a.Tenant)
-	if pause := f.overCeiling(t, a.secondsOf(r)); pause > 0 {
+	r.flow = f
+	a.Retry = a.Retry && (a.counted || f.mayRepeat(a.Trusted))
+	if pause := max(f.overCeiling(t, a.secondsOf(r)), f.shut.Sub(now), st.barred(now, a)); pause > 0 {
 		l.check(now, a, d)
 		l.views(now, a, d)
 		l.denyForLine(now, a, d)
 		d.RetryAt = max(d.RetryAt, now.Add(pause))
+		l.park(now, a, d, r, f)
 		return
 	}
 	switch {
@@ -258,8 +261,10 @@ func (l *Limiter) commit(now Instant, a *Ask, d *Decision) {
 	for i := range a.quotas {
 		if r := &a.quotas[i]; r.state != nil && r.state.pacer != nil {
 			r.leases = r.state.pacer.charge(now, costVector(r.cost), d.Delay)
+			r.leases.likely = r.likely
+			r.state.pacer.saw(now, r.flow, a)
 			if !a.Open || r != a.mainQuota() { // nobody will report it
-				r.state.pacer.report(now, &r.leases, &Outcome{Class: ClassUnknown}, costVector(r.cost), 0)
+				r.state.pacer.report(now, &r.leases, &Outcome{Class: ClassUnknown}, costVector(r.cost), 0, r.flow)
 			}
 		}
 	}
@@ -292,12 +297,13 @@ func (l *Limiter) check(now Instant, a *Ask, d *Decision) {
 		k.RetryAt, k.Over = now, false
 		k.Overflow = c.overflow || (c.ofQuota && a.quotas[c.quota].overflow)
 		used := l.used(c)
-		if c.refund || a.Force || passes(used, c.total, c.max) {
+		vast := a.vast(c)
+		if c.refund || a.Force || (passes(used, c.total, c.max) && !vast) {
 			continue
 		}
 		k.Over = true
 		switch {
-		case c.total > c.max:
+		case c.total > c.max || vast:
 			k.RetryAt = Never
 		case c.found:
 			t := &l.shards[c.shard].table

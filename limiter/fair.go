@@ -29,6 +29,7 @@ type flow struct {
 	below  float64 // seconds of the quota beyond the floor
 	at     Instant
 	n      int // asks that wait
+	standing
 }
 
 // starving is how long the first of a lower band waits at most before it is served
@@ -91,7 +92,7 @@ func (s *quotaState) flow(now Instant, tenant string) *flow {
 		if q.flows == nil {
 			q.flows = map[string]*flow{}
 		}
-		f = &flow{at: now}
+		f = &flow{at: now, standing: newStanding()}
 		q.flows[clone(tenant)] = f
 	}
 	t := s.terms(tenant)
@@ -109,7 +110,7 @@ func (s *quotaState) flow(now Instant, tenant string) *flow {
 // forget drops tenants that nothing is known of any more.
 func (q *line) forget(now Instant) {
 	for name, f := range q.flows {
-		if f.n == 0 && (f.finish <= q.virtual || now.Sub(f.at) > time.Minute) {
+		if f.n == 0 && f.open == 0 && (f.finish <= q.virtual || now.Sub(f.at) > time.Minute) {
 			delete(q.flows, name)
 		}
 	}

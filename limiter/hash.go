@@ -82,4 +82,5 @@ const (
 	ofRequest     = 'r'
 	ofIdempotency = 'i'
 	ofTenant      = 't'
+	ofRight       = 'p'
 )

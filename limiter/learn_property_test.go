@@ -117,8 +117,9 @@ func (h *history) report() {
 	id := h.open[i]
 	odd := []uint64{0, 1, 999, 1000, 1_000_000, MaxAmount, math.MaxUint64}
 	o := Outcome{
-		Class: Class(rapid.IntRange(0, int(ClassUnknown)).Draw(t, "class")),
-		Named: Meter(rapid.IntRange(0, 4).Draw(t, "named")), HasNamed: rapid.Bool().Draw(t, "has named"),
+		Trusted: rapid.Bool().Draw(t, "trusted"),
+		Class:   Class(rapid.IntRange(0, int(ClassUnknown)).Draw(t, "class")),
+		Named:   Meter(rapid.IntRange(0, 4).Draw(t, "named")), HasNamed: rapid.Bool().Draw(t, "has named"),
 		RetryAfter: time.Duration(rapid.Int64Range(0, int64(time.Minute)).Draw(t, "after")),
 		Usage:      Usage{InputTokens: rapid.SampledFrom(odd).Draw(t, "used in"), OutputTokens: rapid.SampledFrom(odd).Draw(t, "used out")},
 		HasInput:   rapid.Bool().Draw(t, "knows in"), HasOutput: rapid.Bool().Draw(t, "knows out"), Learn: rapid.Bool().Draw(t, "learn"),
@@ -188,7 +189,7 @@ func (h *history) check() {
 		}
 		h.gates[m] = d.gate
 	}
-	if n := st[0].line.len(); n != len(h.held) {
+	if n := st[0].line.len() + st[0].parked; n != len(h.held) {
 		h.t.Fatalf("%d are held, the line has %d", len(h.held), n)
 	}
 	if st[0].open != h.l.shards[0].book.openCount() {

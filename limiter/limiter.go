@@ -146,6 +146,9 @@ func (l *Limiter) Route(a *Ask) ShardSet {
 	if set == 0 {
 		set = 1
 	}
+	if a.rights.len() > 0 {
+		a.right, a.tenant = l.secret.bytes(ofRight, a.bytes(a.rights))|1, l.tenantHash(a.Tenant)
+	}
 	a.shards = set
 	return set
 }

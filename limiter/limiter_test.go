@@ -90,7 +90,7 @@ func TestReservationSettlesOnceAndLeavesDebt(t *testing.T) {
 	if !ok || id != d.ID {
 		t.Fatal("request id not found")
 	}
-	o := Outcome{Usage: Usage{InputTokens: 25_000, OutputTokens: 100}, HasInput: true, HasOutput: true, Learn: true}
+	o := Outcome{Trusted: true, Usage: Usage{InputTokens: 25_000, OutputTokens: 100}, HasInput: true, HasOutput: true, Learn: true}
 	if s := l.Report(t0, id, "other", o); s.Ending != Unknown {
 		t.Fatalf("another tenant's report: %+v", s)
 	}

@@ -19,6 +19,8 @@ type waiter struct {
 	seconds float64
 	order   uint64
 	since   Instant
+	due     Instant // while it is parked: when that ends
+	parkAt  int     // in lines.parked
 }
 
 // lines are the held asks of one shard.
@@ -26,6 +28,7 @@ type lines struct {
 	byTicket  map[Ticket]*waiter
 	active    []*quotaState // those with a line, in the order in which it formed
 	deadlines deadlines
+	parked    parked
 	made      uint64
 }
 
@@ -82,7 +85,7 @@ func (l *Limiter) join(now Instant, a *Ask, d *Decision) {
 	st := r.state
 	f := st.flow(now, a.Tenant)
 	need := a.secondsOf(r)
-	if a.mayHold(now, d.RetryAt) && l.held.Load() < int64(l.opts.MaxHeld) && f.n < l.opts.MaxHeldPerTenant {
+	if a.mayHold(now, d.RetryAt) && l.held.Load() < int64(l.opts.MaxHeld) && f.n+f.parked < l.opts.MaxHeldPerTenant {
 		start := st.line.virtual
 		if !a.Retry {
 			start = st.line.tag(f, st.terms(a.Tenant), need)
@@ -131,6 +134,7 @@ func (l *Limiter) hold(now Instant, a *Ask, d *Decision, f *flow, start, seconds
 		band: st.band(a), flow: f, start: start, seconds: seconds, since: now,
 	}
 	w.ask.tagged, w.ask.start = true, start
+	w.ask.countRepeat(f)
 	if st.line.len() == 0 {
 		st.line.tryAt = st.lookAt(now, d.RetryAt)
 		s.lines.active = append(s.lines.active, st)
@@ -147,9 +151,9 @@ func (l *Limiter) hold(now Instant, a *Ask, d *Decision, f *flow, start, seconds
 
 // band returns the priority of a.
 func (s *quotaState) band(a *Ask) Priority {
-	p := a.Priority
-	if p == PriorityUnset || p >= numPriorities {
-		p = s.terms(a.Tenant).Priority
+	p, own := a.Priority, s.terms(a.Tenant).Priority
+	if p == PriorityUnset || p >= numPriorities || (p < own && own < numPriorities) {
+		p = own
 	}
 	if p == PriorityUnset || p >= numPriorities {
 		p = Interactive
@@ -215,7 +219,11 @@ func (l *Limiter) Cancel(now Instant, t Ticket) bool {
 	if w == nil {
 		return false
 	}
-	l.leave(now, s, w, false)
+	if w.due != 0 {
+		l.unpark(s, w)
+	} else {
+		l.leave(now, s, w, false)
+	}
 	return true
 }
 
@@ -259,6 +267,9 @@ func (l *Limiter) Next(shard int) (Instant, ShardSet) {
 			at, set = st.line.tryAt, st.line.shards()
 		}
 	}
+	if p := s.lines.parked; len(p) > 0 && p[0].due < at {
+		at, set = p[0].due, p[0].ask.shards
+	}
 	if d := s.lines.deadlines; len(d) > 0 && d[0].ask.HoldUntil < at {
 		at, set = d[0].ask.HoldUntil, d[0].ask.shards
 	}
@@ -277,6 +288,7 @@ func (l *Limiter) Advance(now Instant, shard int, set ShardSet) {
 		}
 		l.expire(now, shard, i)
 	}
+	l.unparkDue(now, s, set)
 	for _, st := range slices.Clone(s.lines.active) {
 		for st.line.len() > 0 && st.line.tryAt <= now {
 			if w := st.line.first(now); w.ask.shards&^set != 0 || !l.try(now, s, w) {
@@ -330,7 +342,11 @@ func (l *Limiter) timeout(now Instant, s *shard, w *waiter) {
 		l.check(now, &w.ask, &d)
 		l.views(now, &w.ask, &d)
 	}
-	l.leave(now, s, w, false)
+	if w.due != 0 {
+		l.unpark(s, w)
+	} else {
+		l.leave(now, s, w, false)
+	}
 	l.denyForLine(now, &w.ask, &d)
 	s.events = append(s.events, Event{Ticket: w.ticket, Decision: d})
 }

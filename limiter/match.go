@@ -75,6 +75,7 @@ type quotaRef struct {
 	overflow   bool
 	descriptor int32
 	state      *quotaState
+	flow       *flow // of the tenant that asks; nil where nobody asked
 	leases     leases
 }
 
@@ -87,6 +88,7 @@ func (s span) len() int { return int(s.to - s.from) }
 func (a *Ask) Reset() {
 	a.Tenant, a.RequestID, a.IdempotencyKey = "", "", ""
 	a.Open, a.Force, a.DryRun = false, false, false
+	a.Trusted, a.counted, a.rights, a.right, a.tenant = false, false, span{}, 0, 0
 	a.Priority, a.Retry, a.Turn, a.Deadline, a.tagged, a.start = 0, false, 0, 0, false, 0
 	a.ID, a.TTL, a.HoldUntil = ID{}, 0, 0
 	a.charges, a.quotas, a.keys = a.charges[:0], a.quotas[:0], a.keys[:0]
@@ -246,6 +248,9 @@ func (p *Plan) MatchAttributes(a *Ask, domain string, ordinal int, attrs []Entry
 	}
 	if d := p.domains[domain]; d != nil {
 		d.addByAttributes(a, ordinal, attrs, &est, first)
+	}
+	if len(a.quotas) > first {
+		a.captureRight(attrs)
 	}
 	return len(a.charges) - before
 }

@@ -27,6 +27,7 @@ type pace struct {
 	backlog     float64 // units that the upstream has not drained yet
 	debited     float64 // units charged since the start
 	outstanding float64 // units charged and not reported yet
+	peak        float64 // the most units a minute that went through, forgotten over peakMemory
 	recent      float64 // units charged lately, forgotten over recentMemory
 
 	curve  float64 // seconds of growth since the last cut
@@ -50,6 +51,7 @@ type pace struct {
 // utilisation by a point or two.
 const (
 	recentMemory = 10.0
+	peakMemory   = 900.0
 	firstBurst   = 1.0  // seconds: the short interval that Anthropic documents
 	leastBurst   = 0.2  // seconds
 	mostBurst    = 54.0 // seconds: a minute less a tenth for estimates and clocks
@@ -131,6 +133,7 @@ func (p *pace) advance(now Instant) {
 		return
 	}
 	p.at = now
+	p.peak = max(p.peak*(1-min(1, dt/peakMemory)), p.recent*60/recentMemory)
 	p.recent *= math.Exp(-dt / recentMemory)
 	if p.blocked && now > p.calm {
 		p.grow(now, dt)
@@ -253,23 +256,30 @@ func (p *pace) observe(now Instant, h *HeaderState, l *lease, sent Instant, refu
 	if !h.HasRemaining {
 		return
 	}
-	z := limit - float64(min(h.Remaining, h.Limit)) + (p.debited - l.debited) - p.rate()*now.Sub(sent).Seconds()
-	if refused {
-		z += l.amount
-	}
-	if p.late {
-		z += 0.5*l.before + l.amount
-	}
-	tolerance := 1500.0
-	if p.meter == Requests {
-		tolerance = 1.5
-	}
+	z, tolerance := p.position(now, h, l, sent, refused)
 	switch {
 	case z > p.backlog+tolerance:
 		p.backlog = z - tolerance/2
 	case !refused && !p.late && p.empty <= sent && z < p.backlog-tolerance:
 		p.backlog = max(0, (p.backlog+z)/2)
 	}
+}
+
+// position works out from what remains how much the upstream has not drained yet, and
+// by how much that can be wrong.
+func (p *pace) position(now Instant, h *HeaderState, l *lease, sent Instant, refused bool) (z, tolerance float64) {
+	z = float64(h.Limit) - float64(min(h.Remaining, h.Limit)) + (p.debited - l.debited) - p.rate()*now.Sub(sent).Seconds()
+	if refused {
+		z += l.amount
+	}
+	if p.late {
+		z += 0.5*l.before + l.amount
+	}
+	tolerance = 1500.0
+	if p.meter == Requests {
+		tolerance = 1.5
+	}
+	return z, tolerance
 }
 
 // adopt takes the limit that the upstream states.

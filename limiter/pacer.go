@@ -21,13 +21,19 @@ type pacer struct {
 	spend    Instant // until when the money is spent
 	inFlight float64 // the most calls at a time; 0 while nothing complained
 
+	spent bool // until then by a refusal; what comes after is a probe
+
 	turns turns
+	trust witnesses
 }
 
 const (
 	healthMemory = 5.0
 	acceptMemory = 30.0
 	spendProbe   = 15 * time.Minute
+	// spendWait is how long the others wait for the one that looks whether there is
+	// money again.
+	spendWait = time.Minute
 	// fit is the tolerance of "there is room", in seconds: less than a clock can tell.
 	fit = 1e-9
 )
@@ -63,6 +69,8 @@ func (p *pacer) advance(now Instant) {
 	forget := math.Exp(-dt / healthMemory)
 	p.attempts *= forget
 	p.sick *= forget
+	p.trust.forget(dt)
+	p.doubt(now)
 	p.accepted *= math.Exp(-dt / acceptMemory)
 }
 
@@ -142,6 +150,7 @@ type leases struct {
 	of      [3]lease
 	decided Instant
 	sent    Instant
+	likely  cost // what the call was expected to be charged in the end
 }
 
 func (p *pacer) charge(now Instant, c cost, delay time.Duration) leases {
@@ -153,18 +162,21 @@ func (p *pacer) charge(now Instant, c cost, delay time.Duration) leases {
 	if p.isSick() {
 		p.load++
 	}
+	if p.spent && p.spend <= now { // one tries, the others wait for what becomes of it
+		p.spend = now.Add(spendWait)
+	}
 	return l
 }
 
 // report takes in what became of an admitted call; used is what it is charged now.
-func (p *pacer) report(now Instant, l *leases, o *Outcome, used cost, open int) {
+func (p *pacer) report(now Instant, l *leases, o *Outcome, used cost, open int, f *flow) {
 	sent := l.sent
 	if o.Sent > l.decided && o.Sent <= now {
 		sent = o.Sent
 	}
 	switch o.Class {
 	case ClassQuota, ClassAcceleration:
-		p.refused(now, sent, l, o, used)
+		p.refused(now, sent, l, o, used, f)
 		return
 	case ClassOverload:
 		p.takeBack(l, used)
@@ -173,11 +185,15 @@ func (p *pacer) report(now Instant, l *leases, o *Outcome, used cost, open int) 
 		return
 	case ClassSpend:
 		p.takeBack(l, used)
-		p.spend = max(p.spend, now.Add(spendFor(o.RetryAfter)))
+		p.outOfMoney(now, o, f)
 		return
 	case ClassConcurrency:
 		p.takeBack(l, used)
-		p.inFlight = max(1, math.Floor(0.9*float64(open-1)))
+		if p.credence(now, f, o.Trusted) >= agreed {
+			p.inFlight = max(1, math.Floor(0.9*float64(open-1)))
+		} else {
+			f.close(now, time.Second)
+		}
 		return
 	case ClassUnused, ClassEntitlement, ClassCaller, ClassCredential, ClassServer:
 		p.takeBack(l, used)
@@ -189,10 +205,18 @@ func (p *pacer) report(now Instant, l *leases, o *Outcome, used cost, open int) 
 			p.succeeded(now, sent)
 		}
 	}
-	p.observe(now, sent, l, o, false)
+	if p.believes(now, f, o.Trusted) {
+		p.trust.stated = [3]statement{}
+		p.observe(now, sent, l, o, false)
+	} else {
+		p.hearsay(now, sent, l, o, f)
+	}
 }
 
 func (p *pacer) succeeded(now, sent Instant) {
+	if p.spent {
+		p.spent, p.spend = false, now
+	}
 	p.accepted++
 	took := max(0, now.Sub(sent).Seconds())
 	if p.latency == 0 {
@@ -226,14 +250,27 @@ func (p *pacer) observe(now, sent Instant, l *leases, o *Outcome, refused bool) 
 }
 
 // refused takes in a refusal for the quota: first of all a fix of the position.
-func (p *pacer) refused(now, sent Instant, l *leases, o *Outcome, kept cost) {
+func (p *pacer) refused(now, sent Instant, l *leases, o *Outcome, kept cost, f *flow) {
 	p.takeBack(l, kept)
-	p.observe(now, sent, l, o, true)
-	m := p.blame(l, o)
 	after := o.RetryAfter.Seconds()
 	if after <= 0 {
 		after = 1
 	}
+	c := p.credence(now, f, o.Trusted)
+	if c == believed {
+		p.observe(now, sent, l, o, true)
+	} else {
+		f.close(now, secondsOf(after))
+		p.hearsay(now, sent, l, o, f)
+	}
+	if c == heard && now.Sub(p.trust.moved) >= hearEvery {
+		p.trust.moved = now
+		after = min(after, hearAfter)
+	} else if c < agreed {
+		return
+	}
+	m := p.blame(l, o)
+	was := p.paces[m].limit
 	lag := 0.0
 	if p.paces[m].late {
 		lag = p.latency
@@ -241,6 +278,9 @@ func (p *pacer) refused(now, sent Instant, l *leases, o *Outcome, kept cost) {
 	h := &o.Headers[m]
 	roomLeft := o.HasNamed && m != Requests && h.HasLimit && h.HasRemaining && float64(h.Remaining) > 0.1*float64(h.Limit)
 	p.paces[m].refuse(now, l.decided, sent, &l.of[m], after, lag, p.acceptRate(), roomLeft, !o.HasNamed && h.HasLimit && h.HasRemaining && float64(h.Remaining) > 0.1*float64(h.Limit))
+	if c < believed {
+		p.keepFloor(m, was)
+	}
 }
 
 // blame returns the meter that a refusal is about: the one that it names; else the one

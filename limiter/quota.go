@@ -20,6 +20,8 @@ type quotaState struct {
 	open         int
 	calibrations map[string]*calibration // by tenant
 	line         line
+	bars         bars   // rights that the upstream refused
+	parked       int    // held asks that are not in line yet
 	pacer        *pacer // nil unless the quota is learned
 }
 
@@ -110,7 +112,7 @@ func (l *Limiter) sweepQuota(now Instant, s *shard, short bool) {
 			memory = max(memory, 2*lim.Window)
 		}
 	}
-	if st.open > 0 || st.line.len() > 0 || now.Sub(st.asked) <= memory {
+	if st.open > 0 || st.line.len() > 0 || st.parked > 0 || now.Sub(st.asked) <= memory {
 		return
 	}
 	last := s.order[len(s.order)-1]
@@ -185,7 +187,7 @@ func (l *Limiter) Quotas(now Instant, shard int) []QuotaView {
 	for _, st := range s.quotas {
 		v := QuotaView{
 			Name: st.quota.name, Provider: st.quota.provider, Overflow: st.overflow,
-			Open: st.open, Held: st.line.len(), LastAsked: st.asked,
+			Open: st.open, Held: st.line.len() + st.parked, LastAsked: st.asked,
 		}
 		var a Ask
 		r := quotaRef{quota: st.quota, hash: st.hash, overflow: st.overflow}

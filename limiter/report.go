@@ -71,6 +71,9 @@ type Outcome struct {
 	Headers [3]HeaderState
 	// Sent is when the call was sent upstream; 0 means when it was admitted.
 	Sent Instant
+	// Trusted says that the reporter is a gateway: its word alone moves the pace that
+	// all share. That of others does as far as several of them agree.
+	Trusted bool
 	// Learn says that the usage may teach estimates: the call completed.
 	Learn bool
 }

@@ -19,6 +19,13 @@ func (l *Limiter) openReservation(now Instant, a *Ask, d *Decision) {
 		r.counts, r.leases = q.quota.countsCacheReads, q.leases
 		r.estimate = rawInput(&q.est, r.counts)
 		q.state.open++
+		if r.flow = q.flow; r.flow != nil {
+			r.flow.open++
+		}
+		r.right, r.most = a.right, 0
+		if q.est.HasMax {
+			r.most = q.est.MaxTokens
+		}
 	}
 	for j := range a.charges {
 		c := &a.charges[j]
@@ -118,6 +125,9 @@ func (l *Limiter) Report(now Instant, id ID, tenant string, o Outcome) Settlemen
 	if r == nil {
 		return s
 	}
+	if !o.Trusted {
+		r.clamp(&o)
+	}
 	r.charged = r.actual(&o)
 	for j := range r.n {
 		if h := r.hold(j); !h.fixed {
@@ -127,13 +137,17 @@ func (l *Limiter) Report(now Instant, id ID, tenant string, o Outcome) Settlemen
 	if o.Progress {
 		return Settlement{Ending: Open, Applied: true, Charged: r.charged, ExpiresAt: r.expires}
 	}
+	r.heard(now, &o)
 	if r.quota != nil && r.quota.pacer != nil {
 		r.quota.pacer.advance(now)
-		r.quota.pacer.report(now, &r.leases, &o, costVector(r.charged), r.quota.open)
+		r.quota.pacer.report(now, &r.leases, &o, costVector(r.charged), r.quota.open, r.flow)
+		if o.Learn {
+			r.quota.owe(r.flow, &r.leases, costVector(r.charged))
+		}
 	}
 	if o.Learn && r.cal != nil {
 		if o.HasInput {
-			r.cal.learnInput(r.estimate, o.Usage.InputTokens)
+			r.cal.learnInput(r.estimate, r.believable(&o, o.Usage.InputTokens))
 		}
 		if o.HasOutput && !o.OutputFloor {
 			r.cal.learnOutput(o.Usage.OutputTokens)
@@ -224,13 +238,16 @@ func (l *Limiter) end(now Instant, i uint32, r *reservation, ending Ending) Sett
 	}
 	if r.quota != nil {
 		r.quota.open--
+		if r.flow != nil {
+			r.flow.open--
+		}
 		if p := r.quota.pacer; p != nil && ending != Settled {
 			p.advance(now)
 			o := Outcome{Class: ClassUnknown} // it is charged as reserved
 			if ending == Released {
 				o.Class = ClassUnused
 			}
-			p.report(now, &r.leases, &o, costVector(r.charged), r.quota.open)
+			p.report(now, &r.leases, &o, costVector(r.charged), r.quota.open, r.flow)
 		}
 	}
 	s := Settlement{Ending: ending, Applied: true, Charged: r.charged}

@@ -72,6 +72,7 @@ func TestOneRequestInManyParts(t *testing.T) {
 			rt.Fatalf("after the ask (-want +got):\n%s", diff)
 		}
 		o := limiter.Outcome{
+			Trusted:  true,
 			HasInput: rapid.Bool().Draw(rt, "input known"), HasOutput: rapid.Bool().Draw(rt, "output known"),
 			RefundRequests: rapid.Bool().Draw(rt, "refund requests"),
 			Usage:          limiter.Usage{InputTokens: rapid.Uint64Range(0, 500).Draw(rt, "used input"), OutputTokens: rapid.Uint64Range(0, 500).Draw(rt, "used output")},

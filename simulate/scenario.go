@@ -88,6 +88,9 @@ type Scenario struct {
 	RestartAt []Duration `json:"restart_at,omitempty"`
 	// LostReports is the share of calls whose end nobody reports.
 	LostReports float64 `json:"lost_reports,omitempty"`
+	// Tenants says that reports come from tenants, whom weir believes only as far as
+	// others bear them out, and not from a gateway.
+	Tenants bool `json:"tenants,omitempty"`
 	// Seed of all chance.
 	Seed uint64 `json:"seed,omitempty"`
 }

@@ -82,7 +82,7 @@ func (w *weir) ask(c *call) {
 	binary.LittleEndian.PutUint64(a.ID[:8], w.ids.Uint64())
 	binary.LittleEndian.PutUint64(a.ID[8:], w.ids.Uint64())
 	a.Tenant, a.Open, a.Retry, a.Turn = w.s.sc.Workload.Tenants[c.tenant].Name, true, c.retry, c.turn
-	a.TTL = limiter.MaxTTL
+	a.TTL, a.Trusted = limiter.MaxTTL, !w.s.sc.Tenants
 	if c.deadline != limiter.Never {
 		a.Deadline = c.deadline
 	}
@@ -132,6 +132,7 @@ func (w *weir) arrived(*call) {}
 func (w *weir) report(c *call, r *reply) {
 	o := limiter.Outcome{
 		Class: r.class, Named: r.named, HasNamed: r.hasNamed, RetryAfter: r.retryAfter, Headers: r.headers, Sent: c.sent,
+		Trusted: !w.s.sc.Tenants,
 	}
 	if r.class == limiter.ClassOK {
 		o.Usage = limiter.Usage{Requests: 1, InputTokens: uint64(c.input), OutputTokens: uint64(c.output)}

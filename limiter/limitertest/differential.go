@@ -203,6 +203,7 @@ func (h *History) someID(rt *rapid.T) limiter.ID {
 func someOutcome(rt *rapid.T) limiter.Outcome {
 	flag := func(name string) bool { return rapid.Bool().Draw(rt, name) }
 	return limiter.Outcome{
+		Trusted:  true,
 		Usage:    limiter.Usage{InputTokens: someAmount(rt), OutputTokens: someAmount(rt)},
 		HasInput: flag("input known"), HasOutput: flag("output known"), OutputFloor: flag("floor"),
 		RefundRequests: flag("refund requests"), RefundInput: flag("refund input"), RefundOutput: flag("refund output"),

@@ -208,9 +208,11 @@ func (w *World) answer(d *limiter.Decision, want Answer) Answer {
 	return a
 }
 
-// Report settles id with o, and compares.
+// Report settles id with o, as a gateway's word, and compares. How far others are
+// believed is not the store's to decide.
 func (w *World) Report(now limiter.Instant, id limiter.ID, tenant string, o limiter.Outcome) limiter.Settlement {
 	w.t.Helper()
+	o.Trusted = true
 	s, err := w.Store.Report(context.Background(), now, w.ref(id), tenant, o)
 	w.note(now, "report %x %q %+v", id[:2], tenant, o)
 	return w.settled(now, id, s, err, func() limiter.Settlement { return w.Model.Report(now, id, tenant, o) })
