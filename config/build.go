@@ -24,6 +24,8 @@ type builder struct {
 	report     *report
 	vocabulary Vocabulary
 	llm        *place // the llm block, if there is one
+	trust      *place // the trust block, if there is one
+	gateways   []string
 	quotas     []limiter.QuotaSpec
 	names      map[string]place // of quotas and rules
 	domains    []*domainTree

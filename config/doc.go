@@ -23,7 +23,10 @@ type Loaded struct {
 	Spec limiter.Spec
 	// Vocabulary names the descriptor keys of LLM calls.
 	Vocabulary Vocabulary
-	// Digest is 12 hex digits of a SHA-256 over Spec and Vocabulary: equal digests
+	// Gateways are the names in certificates of those whose reports are believed at
+	// once; empty: whoever speaks Envoy's protocols.
+	Gateways []string
+	// Digest is 12 hex digits of a SHA-256 over Spec, Vocabulary and Gateways: equal digests
 	// decide alike, whatever the files are called and however they are laid out.
 	Digest string
 	// Sources are the files in the order in which they were read, or "built-in".

@@ -23,7 +23,7 @@ func build(paths []string, s snapshot, r *report, prev *Loaded) (*Loaded, error)
 	l := &Loaded{Spec: builtinSpec(), Vocabulary: DefaultVocabulary(), Sources: []string{Builtin}, state: s.state}
 	if len(paths) > 0 && !s.partial {
 		b := read(s.files, r)
-		l.Spec, l.Vocabulary, l.Sources = b.spec(), b.vocabulary, nil
+		l.Spec, l.Vocabulary, l.Gateways, l.Sources = b.spec(), b.vocabulary, b.gateways, nil
 		for _, f := range s.files {
 			l.Sources = append(l.Sources, f.path)
 		}
@@ -41,7 +41,7 @@ func build(paths []string, s snapshot, r *report, prev *Loaded) (*Loaded, error)
 		return nil, &Error{Problems: []Problem{{Text: err.Error()}}}
 	}
 	l.Plan, l.Quotas = plan, len(l.Spec.Quotas)
-	l.Digest, err = digest(l.Spec, l.Vocabulary)
+	l.Digest, err = digest(l.Spec, l.Vocabulary, l.Gateways)
 	if err != nil {
 		return nil, &Error{Problems: []Problem{{Text: err.Error()}}}
 	}
@@ -65,6 +65,7 @@ func read(files []source, r *report) *builder {
 	}
 	for _, f := range natives {
 		f.takeLLM(b)
+		f.takeTrust(b)
 	}
 	for _, f := range natives {
 		f.translate(b)
@@ -79,11 +80,12 @@ func read(files []source, r *report) *builder {
 }
 
 // digest returns 12 hex digits of a hash over what decides.
-func digest(spec limiter.Spec, v Vocabulary) (string, error) {
+func digest(spec limiter.Spec, v Vocabulary, gateways []string) (string, error) {
 	text, err := json.Marshal(struct {
 		Spec       limiter.Spec
 		Vocabulary Vocabulary
-	}{spec, v})
+		Gateways   []string `json:",omitempty"`
+	}{spec, v, gateways})
 	if err != nil {
 		return "", err
 	}

@@ -228,7 +228,7 @@ func (f *ratelimitFile) keys(n *yaml.Node, expected string) {
 			continue
 		}
 		hint := ""
-		if n == f.doc.root && slices.Contains([]string{"quotas", "rules", "llm"}, k.Value) {
+		if n == f.doc.root && slices.Contains([]string{"quotas", "rules", "llm", "trust"}, k.Value) {
 			hint = "; put weir's own fields into a file of their own"
 		} else if s := closest(k.Value, strings.Split(expected, ", ")); s != "" {
 			hint = "; did you mean " + s + "?"

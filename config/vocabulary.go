@@ -152,6 +152,21 @@ func (f *native) takeLLM(b *builder) {
 	f.rename(v, llm.GetKeys(), child(n, "keys"))
 }
 
+// takeTrust applies the file's trust block, if it has one.
+func (f *native) takeTrust(b *builder) {
+	n := child(f.doc.root, "trust")
+	trust := f.config.GetTrust()
+	if trust == nil || isNull(n) {
+		return
+	}
+	if b.trust != nil {
+		f.complain(n, "a second trust block, expected one in all files; also at %s", b.trust)
+		return
+	}
+	b.trust = &place{f.doc, n}
+	b.gateways = trust.GetGateways()
+}
+
 // rename gives keys other names, and reports two that have the same.
 func (f *native) rename(v *Vocabulary, keys *configv1.LlmKeys, n *yaml.Node) {
 	m := keys.ProtoReflect()

@@ -327,6 +327,7 @@ func (p *pace) learn(now, sent Instant, l *lease, acceptRate float64, roomLeft, 
 	case p.startup:
 		p.startup = false
 		p.target, p.depth, p.curve, p.period = p.limit/2, cutShare, 0, leastPeriod
+		p.peak = min(p.peak, p.target) // what filled a bucket that was empty is no rate
 		p.lastKind = StartupEvent
 	default:
 		p.cutRate(now, used, acceptRate, roomLeft, passing)

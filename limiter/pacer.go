@@ -278,7 +278,7 @@ func (p *pacer) refused(now, sent Instant, l *leases, o *Outcome, kept cost, f *
 	h := &o.Headers[m]
 	roomLeft := o.HasNamed && m != Requests && h.HasLimit && h.HasRemaining && float64(h.Remaining) > 0.1*float64(h.Limit)
 	p.paces[m].refuse(now, l.decided, sent, &l.of[m], after, lag, p.acceptRate(), roomLeft, !o.HasNamed && h.HasLimit && h.HasRemaining && float64(h.Remaining) > 0.1*float64(h.Limit))
-	if c < believed {
+	if c == heard {
 		p.keepFloor(m, was)
 	}
 }

@@ -14,11 +14,8 @@ import (
 //     believed: what it says is explained by what they say;
 //   - several are heard together if what was refused lately is a fifth of what was
 //     admitted, and one alone is heard twice a minute. What is heard closes the quota for
-//     no more than a second, every fourth second.
-//
-// Only trusted reporters, and one that asks alone, lower the rate below a third of the
-// limit that is known, as long as more is accepted than refused: with the pauses, a
-// quarter is left whatever tenants say.
+//     no more than a second, every other second, and lowers the rate to half of what is
+//     known at most, as long as more is accepted than refused: a quarter is left.
 
 // The bounds of what those who are not trusted can do to others.
 const (
@@ -27,9 +24,10 @@ const (
 	explained    = 3.0              // times the others' share of refusals
 	aloneEvery   = 30.0             // seconds for which one tenant's word alone counts once
 	mostAlone    = 2.0              // times that it counts in a row
-	hearEvery    = 4 * time.Second  // how often the word of tenants moves what is shared
+	hearEvery    = 2 * time.Second  // how often the word of tenants moves what is shared
 	hearAfter    = 1.0              // seconds for which it closes what is shared
-	floorShare   = 1.0 / 3          // of the known limit
+	floorShare   = 0.5              // of what was configured
+	peakShare    = 0.25             // of the most that went through, where nothing was
 	laneClosed   = time.Minute      // what a lane is closed for at most
 	othersLately = 0.5              // calls of others: fewer, and a tenant is the only one
 	repeatsAhead = 8                // repeats that may come before the report that earns them
@@ -175,7 +173,7 @@ type credence uint8
 const (
 	doubted  credence = iota // not at all
 	heard                    // a little
-	agreed                   // as it is, down to a floor
+	agreed                   // as it is, but for what headers say
 	believed                 // as it is
 )
 
@@ -246,7 +244,7 @@ func (p *pacer) floor(m Meter) float64 {
 	case p.configured[m] > 0:
 		return floorShare * p.configured[m]
 	}
-	return floorShare * p.paces[m].peak
+	return peakShare * p.paces[m].peak
 }
 
 // hearsay takes in headers that somebody who is not trusted saw: a limit, once a second

@@ -62,6 +62,7 @@ func (s *als) entry(ctx context.Context, a *active, words *vocabulary, e *alsv3.
 		return loggedOther
 	}
 	r := words.reportOf(e)
+	r.trusted = a.trusts(ctx, true)
 	return logged(s.settler.settle(ctx, s.d.now(), a, &r))
 }
 

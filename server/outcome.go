@@ -37,6 +37,8 @@ type report struct {
 	partial bool
 	// oneOfTwo: the same call may be reported by another path, which may know more.
 	oneOfTwo bool
+	// trusted: the reporter is a gateway.
+	trusted bool
 }
 
 // reportedUsage is what the upstream said was used, in its own terms.
@@ -102,7 +104,7 @@ func outcomeOf(r report, now limiter.Instant) limiter.Outcome {
 		read.Refund = provider.Refund{}
 	}
 	o := provider.Named(r.provider).Outcome(&read, &used)
-	o.Progress, o.Sent = r.progress, r.sent
+	o.Progress, o.Sent, o.Trusted = r.progress, r.sent, r.trusted
 	o.OutputFloor = o.OutputFloor || r.aborted && !r.unsent || r.partial
 	o.Learn = o.Learn && !o.OutputFloor && !r.progress
 	if r.oneOfTwo && !r.unsent && !used.Any() && read.Refund == (provider.Refund{}) && !teaches(read.Class) {

@@ -85,6 +85,11 @@ func (s *settler) apply(ctx context.Context, now limiter.Instant, a *active, r *
 		return s.unasked(ctx, now, a, r)
 	}
 	o := outcomeOf(*r, now)
+	if !r.trusted && r.ref.ID == (limiter.ID{}) && r.tenant == "" {
+		// Request ids can be guessed: who names neither the reservation nor its tenant
+		// tells nothing about the quota.
+		unteach(&o)
+	}
 	st, err := s.d.store.Report(ctx, now, r.ref, r.tenant, o)
 	if err != nil {
 		return settledFailed
@@ -127,6 +132,9 @@ func (s *settler) unasked(ctx context.Context, now limiter.Instant, a *active, r
 		InputTokens: input, HasInput: true,
 		MaxTokens: min(r.usage.output, limiter.MaxAmount), HasMax: true,
 	}
+	if !r.trusted {
+		spent.InputTokens, spent.MaxTokens = min(spent.InputTokens, mostUnasked), min(spent.MaxTokens, mostUnasked)
+	}
 	domain := ""
 	if d := a.Vocabulary.Domains; len(d) > 0 {
 		domain = d[0]
@@ -148,11 +156,24 @@ func (s *settler) unasked(ctx context.Context, now limiter.Instant, a *active, r
 		// The reservation makes the other path's report of the same call a replay.
 		o := outcomeOf(*r, now)
 		o.HasInput, o.HasOutput, o.Progress = true, true, false
+		unteach(&o) // a refusal counts only for a call that was asked for
 		if _, err := s.d.store.Report(ctx, now, Ref{ID: c.decision.ID}, "", o); err != nil {
 			return settledFailed
 		}
 	}
 	return settledSpent
+}
+
+// mostUnasked is the most that somebody who is not trusted can have charged for a call
+// that nobody asked for, in tokens of each kind.
+const mostUnasked = 100_000
+
+// unteach leaves of o what the call is charged.
+func unteach(o *limiter.Outcome) {
+	if teaches(o.Class) || o.Class == limiter.ClassEntitlement {
+		o.Class = limiter.ClassUnknown
+	}
+	o.Headers, o.Learn = [3]limiter.HeaderState{}, false
 }
 
 // attributable says whether attributes name somebody's quota.

@@ -123,6 +123,7 @@ func (w *rlsWorld) told(t *testing.T, descriptor string) settled {
 	if len(s.reports) != 1 {
 		t.Fatalf("%q is %d reports", descriptor, len(s.reports))
 	}
+	s.reports[0].trusted = true
 	return w.rls.settler.settle(t.Context(), w.d.now(), w.d.loaded.Load(), &s.reports[0])
 }
 

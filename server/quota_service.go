@@ -26,7 +26,7 @@ func (q *quotaService) Reserve(ctx context.Context, req *weirv1.ReserveRequest) 
 	c := &s.reserve
 	c.from(req)
 	a, now := q.d.loaded.Load(), q.d.now()
-	wait, err := q.prepare(now, a, c, s)
+	wait, err := q.prepare(ctx, now, a, c, s)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func (q *quotaService) Reserve(ctx context.Context, req *weirv1.ReserveRequest) 
 
 // prepare checks c and turns it into s.ask. It returns how long the caller wants to
 // wait.
-func (q *quotaService) prepare(now limiter.Instant, a *active, c *reserveCall, s *scratch) (time.Duration, error) {
+func (q *quotaService) prepare(ctx context.Context, now limiter.Instant, a *active, c *reserveCall, s *scratch) (time.Duration, error) {
 	if err := c.check(); err != nil {
 		return 0, err
 	}
@@ -66,7 +66,7 @@ func (q *quotaService) prepare(now limiter.Instant, a *active, c *reserveCall, s
 		s.claim = q.d.seals.claim(c.attributes)
 		ask.Turn = q.d.seals.open(&s.ticket, c.ticket, s.claim)
 	}
-	ask.Retry = c.retry
+	ask.Retry, ask.Trusted = c.retry, a.trusts(ctx, false)
 	if ask.Priority = priorityBands[c.priority]; ask.Priority == limiter.PriorityUnset {
 		ask.Priority = priorityOf(c.attributes)
 	}
@@ -159,7 +159,8 @@ func (q *quotaService) report(ctx context.Context, now limiter.Instant, c *repor
 		return limiter.Settlement{}, err
 	}
 	r := c.terms(Ref{ID: id})
-	r.provider = q.d.loaded.Load().provider
+	a := q.d.loaded.Load()
+	r.provider, r.trusted = a.provider, a.trusts(ctx, false)
 	st, err := q.d.store.Report(ctx, now, Ref{ID: id}, c.tenant, outcomeOf(r, now))
 	return q.standing(c.reservation, st, err)
 }

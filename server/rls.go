@@ -50,6 +50,7 @@ type rlsCall struct {
 	response rlsResponse
 	scratch  *scratch
 	text     []byte // what the response points to
+	wire     bool   // it came over the port that proxies speak to
 }
 
 func (c *rlsCall) release() {
@@ -58,6 +59,7 @@ func (c *rlsCall) release() {
 	c.response.reset()
 	c.scratch.reset()
 	c.text = c.text[:0]
+	c.wire = false
 }
 
 // register adds the service to g, with a handler that takes the codec's own messages.
@@ -81,6 +83,7 @@ func (s *rls) handle(ctx context.Context, dec func(any) error, via grpc.UnarySer
 		s.calls.Put(c)
 		return nil, err
 	}
+	c.wire = true
 	if via == nil {
 		return s.answer(ctx, c)
 	}
@@ -115,11 +118,18 @@ func (s *rls) answer(ctx context.Context, c *rlsCall) (any, error) {
 // ShouldRateLimit implements rlsv3.RateLimitServiceServer, for callers inside this
 // process: the wire is served without these messages.
 func (s *rls) ShouldRateLimit(ctx context.Context, in *rlsv3.RateLimitRequest) (*rlsv3.RateLimitResponse, error) {
+	return s.decideMessage(ctx, in, true)
+}
+
+// decideMessage answers in. wire says whether it is as if it had come over the port that
+// proxies speak to.
+func (s *rls) decideMessage(ctx context.Context, in *rlsv3.RateLimitRequest, wire bool) (*rlsv3.RateLimitResponse, error) {
 	b, err := proto.Marshal(in)
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	c := s.calls.Get().(*rlsCall)
+	c.wire = wire
 	if err := c.request.parseRetained(mem.SliceBuffer(b)); err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
@@ -136,7 +146,7 @@ func (s *rls) ShouldRateLimit(ctx context.Context, in *rlsv3.RateLimitRequest) (
 
 // decideJSON answers a request that came as JSON.
 func (s *rls) decideJSON(ctx context.Context, in *rlsv3.RateLimitRequest) (*rlsv3.RateLimitResponse, error) {
-	return s.ShouldRateLimit(ctx, in)
+	return s.decideMessage(ctx, in, false)
 }
 
 // decide fills c.response. A panic on the way is a bug; the call is refused, and the
@@ -169,7 +179,10 @@ func (s *rls) decide(ctx context.Context, c *rlsCall) (err error) {
 		return s.decidePlain(ctx, now, a, c)
 	}
 	c.spoken.read(words, &c.request)
+	trusted := a.trusts(ctx, c.wire)
+	c.scratch.ask.Trusted = trusted
 	for i := range c.spoken.reports {
+		c.spoken.reports[i].trusted = trusted
 		s.settler.settle(ctx, now, a, &c.spoken.reports[i])
 	}
 	return s.decideSpoken(ctx, now, a, c)

@@ -226,7 +226,7 @@ func (sn *session) answer(ctx context.Context, now limiter.Instant, a *active, c
 
 func (sn *session) reserve(ctx context.Context, now limiter.Instant, a *active, c *sessionCall, s *scratch) error {
 	q := sn.q
-	wait, err := q.prepare(now, a, &c.reserve, s)
+	wait, err := q.prepare(ctx, now, a, &c.reserve, s)
 	if err != nil {
 		return err
 	}
@@ -287,7 +287,7 @@ func (sn *session) wait(ctx context.Context, sequence uint64, c *reserveCall, wa
 	a, now := q.d.loaded.Load(), q.d.now()
 	var out sessionResponse
 	err := sn.guarded(func() error {
-		_, err := q.prepare(now, a, c, s)
+		_, err := q.prepare(ctx, now, a, c, s)
 		if err != nil {
 			return err
 		}
