@@ -4,6 +4,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"time"
 )
 
 // Learned is what is known of one quota that is worth keeping over a restart. It is
@@ -18,6 +19,10 @@ type Learned struct {
 	// Paces are what was learned of requests, input and output tokens; empty for a
 	// quota that is not learned.
 	Paces []LearnedPace
+	// Spend is until when the upstream said that the money is spent; 0 if it did not.
+	Spend Instant
+	// InFlight is the most calls at a time; 0 if nothing complained.
+	InFlight float64
 	// Tenants are what was learned of their estimates.
 	Tenants []LearnedTenant
 }
@@ -59,6 +64,9 @@ func (l *Limiter) Learned(now Instant, shard int) []Learned {
 		}
 		if st.pacer != nil {
 			st.pacer.advance(now)
+			if s.InFlight = st.pacer.inFlight; st.pacer.spent {
+				s.Spend = st.pacer.spend
+			}
 			for _, d := range st.pacer.paces {
 				s.Paces = append(s.Paces, LearnedPace{
 					Rate: d.limit, Target: d.target, Failed: d.failed, Burst: d.burst, Top: d.top, Probe: d.probe,
@@ -140,6 +148,12 @@ func (l *Limiter) Restore(now Instant, p *Plan, s *Learned) bool {
 		for i, d := range st.pacer.paces {
 			d.restore(now, &s.Paces[i], st.pacer.configured[i], st.pacer.capped)
 		}
+		if s.Spend > now {
+			st.pacer.spend, st.pacer.spent = min(s.Spend, now.Add(spendProbe)), true
+		}
+		if s.InFlight >= 1 && s.InFlight <= greatestRate {
+			st.pacer.inFlight = s.InFlight
+		}
 	}
 	for _, t := range s.Tenants {
 		if sums := [...]float64{t.Actual, t.Estimate, t.Estimates, t.Input, t.Inputs, t.Output, t.Outputs}; !allSums(sums[:]) {
@@ -164,6 +178,9 @@ func allSums(s []float64) bool {
 	return true
 }
 
+// longestGate is how far off the end of a gate can be.
+const longestGate = time.Hour
+
 func (p *pace) restore(now Instant, s *LearnedPace, configured float64, capped bool) {
 	within := func(v, least, most float64) bool { return v >= least && v <= most }
 	if !within(s.Rate, leastRate, greatestRate) || !within(s.Target, leastRate, greatestRate) ||
@@ -181,6 +198,8 @@ func (p *pace) restore(now Instant, s *LearnedPace, configured float64, capped b
 		p.depth = max(0, 1-p.limit/p.target)
 		p.curve = 0
 	}
-	p.gate = min(max(p.gate, s.Gate), now.Add(secondsOf(mostPeriod)))
+	if s.Gate <= now.Add(longestGate) {
+		p.gate = max(p.gate, s.Gate)
+	}
 	p.calm = max(p.calm, p.gate)
 }
