@@ -51,13 +51,33 @@ type Envoy struct {
 	admin string
 }
 
+// EnvoyOptions say how Envoy is started.
+type EnvoyOptions struct {
+	// Example is a file of examples/envoy.
+	Example string
+	// Weirs are the gRPC ports of weir. None: Envoy asks nobody, and all requests pass.
+	Weirs []int
+	// Patience is how long Envoy waits for weir's answer. Zero: as the example says.
+	Patience time.Duration
+}
+
 // StartEnvoy starts Envoy with a file of examples/envoy, in which only the addresses
 // are replaced, and waits until it is live. weirs are the gRPC ports of weir.
 func StartEnvoy(t testing.TB, example string, up *Upstream, weirs ...int) *Envoy {
 	t.Helper()
-	binary := Tool(t, "bin/envoy")
+	return StartEnvoyWith(t, up, EnvoyOptions{Example: example, Weirs: weirs})
+}
+
+// StartEnvoyWith is StartEnvoy for an example of which more than the addresses is
+// replaced.
+func StartEnvoyWith(t testing.TB, up *Upstream, o EnvoyOptions) *Envoy {
+	t.Helper()
+	binary, example := Tool(t, "bin/envoy"), o.Example
 	listener, admin := FreePort(t), FreePort(t)
-	text, err := address(mustRead(t, filepath.Join(Root(t), "examples", "envoy", example)), listener, admin, up.Port, weirs)
+	text, err := o.vary(mustRead(t, filepath.Join(Root(t), "examples", "envoy", example)))
+	if err == nil {
+		text, err = address(text, listener, admin, up.Port, o.Weirs)
+	}
 	if err != nil {
 		t.Fatalf("%s: %v", example, err)
 	}
@@ -76,6 +96,29 @@ func StartEnvoy(t testing.TB, example string, up *Upstream, weirs ...int) *Envoy
 		return err
 	})
 	return e
+}
+
+// vary replaces what differs from the example besides addresses.
+func (o EnvoyOptions) vary(text string) (string, error) {
+	replace := func(old, by string) error {
+		if n := strings.Count(text, old); n != 1 {
+			return fmt.Errorf("%q occurs %d times, expected once", old, n)
+		}
+		text = strings.Replace(text, old, by, 1)
+		return nil
+	}
+	if o.Patience > 0 {
+		if err := replace("              timeout: 2s\n", fmt.Sprintf("              timeout: %gs\n", o.Patience.Seconds())); err != nil {
+			return "", err
+		}
+	}
+	if len(o.Weirs) == 0 {
+		const filter = "          - name: envoy.filters.http.ratelimit\n"
+		if err := replace(filter, filter+"            disabled: true\n"); err != nil {
+			return "", err
+		}
+	}
+	return text, nil
 }
 
 // address replaces the addresses of an example: a port each, and for weir the line of

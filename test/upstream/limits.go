@@ -19,6 +19,8 @@ type Limit struct {
 	Window time.Duration
 	// Hidden limits are not shown in the rate-limit headers.
 	Hidden bool
+	// Drained buckets are empty at first, as if others had spent them just before.
+	Drained bool
 }
 
 func (l Limit) rate() float64 { return float64(l.Amount) / l.Window.Seconds() }
@@ -78,7 +80,7 @@ type limits struct {
 	scopes map[string][]*bucket
 }
 
-// set replaces the plan; all buckets are full again.
+// set replaces the plan; all buckets are as at first.
 func (l *limits) set(plan []Limit) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -89,7 +91,11 @@ func (l *limits) buckets(scope string, now time.Time) []*bucket {
 	bs, ok := l.scopes[scope]
 	if !ok {
 		for _, limit := range l.plan {
-			bs = append(bs, &bucket{Limit: limit, level: float64(limit.Amount), at: now})
+			level := float64(limit.Amount)
+			if limit.Drained {
+				level = 0
+			}
+			bs = append(bs, &bucket{Limit: limit, level: level, at: now})
 		}
 		l.scopes[scope] = bs
 	}

@@ -113,7 +113,7 @@ func (s *Server) Script(bs ...Behavior) {
 	s.script = append(s.script, bs...)
 }
 
-// SetLimits replaces the limits; all of them start full.
+// SetLimits replaces the limits; all of them start full, or drained.
 func (s *Server) SetLimits(ls ...Limit) { s.limits.set(slices.Clone(ls)) }
 
 // Requests returns copies of the requests that are remembered, oldest first.

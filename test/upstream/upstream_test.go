@@ -261,3 +261,22 @@ func TestLimitsAreEnforcedAllOrNothing(t *testing.T) {
 		}
 	})
 }
+
+// A drained bucket of 60 a minute has room for one request after a second.
+func TestDrainedLimitsStartEmpty(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := upstream.New(upstream.Options{Limits: []upstream.Limit{
+			{Meter: "requests", Amount: 60, Window: time.Minute, Drained: true},
+		}})
+		for i, want := range []int{429, 200, 429} {
+			if i == 1 {
+				time.Sleep(time.Second)
+			}
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/messages", strings.NewReader(hello)))
+			if w.Code != want {
+				t.Errorf("request %d: status %d, want %d", i, w.Code, want)
+			}
+		}
+	})
+}
