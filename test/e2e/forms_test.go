@@ -24,7 +24,9 @@ func TestForms(t *testing.T) {
 		{"a call holds its estimate while it runs", estimateIsHeld},
 		{"a stream is settled with what it used", streamIsSettled},
 		{"a client that leaves keeps its estimate charged", leavingKeepsTheEstimate},
+		{"an SDK that closes its stream keeps its estimate charged", closingKeepsTheEstimate},
 		{"a client that leaves before the answer keeps its estimate charged", leavingEarlyKeepsTheEstimate},
+		{"an SDK that gives up before the answer keeps its estimate charged", givingUpKeepsTheEstimate},
 		{"the provider's 429 reaches the client and gives the tokens back", quotaRefusalIsRefunded},
 		{"the provider's 529 reaches the client and gives the tokens back", overloadIsRefunded},
 		{"an error within a stream settles what came before", brokenStreamIsSettled},
@@ -105,7 +107,6 @@ var long = upstream.Behavior{
 func leavingKeepsTheEstimate(t *testing.T, l loop, org string) {
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
-	aborted := l.up.Totals().Aborted
 	res, err := harness.Open(ctx, l.envoy.URL, harness.Ask{Org: org, MaxTokens: 8000, Stream: true, Behavior: &long})
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +116,27 @@ func leavingKeepsTheEstimate(t *testing.T, l loop, org string) {
 	if _, err := io.ReadFull(res.Body, beginning); err != nil || !strings.Contains(string(beginning), "event: message_start") {
 		t.Fatalf("the stream begins with %q, %v", beginning, err)
 	}
-	before := held(t, l, org)
+	leftKeepsTheEstimate(t, l, org, leave)
+}
+
+func closingKeepsTheEstimate(t *testing.T, l loop, org string) {
+	l.sdk.Begin(t, harness.Call{
+		Model: "claude-test", MaxTokens: 8000, Text: "Hello", Stream: true, AbortAfter: 100,
+		Headers: map[string]string{"x-llm-org": org, upstream.BehaviorHeader: long.Header()},
+	})
+	leftKeepsTheEstimate(t, l, org, func() {
+		got := l.sdk.End(t)
+		if got.Error != "" || len(got.Events) != 100 || got.Events[0] != "message_start" {
+			t.Errorf("the SDK got %d events, %+v, want the first 100", len(got.Events), got)
+		}
+	})
+}
+
+// leftKeepsTheEstimate checks what is charged for the stream that runs, which the
+// client leaves when it is told to.
+func leftKeepsTheEstimate(t *testing.T, l loop, org string, leave func()) {
+	t.Helper()
+	before, aborted := held(t, l, org), l.up.Totals().Aborted
 	leave()
 	after := l.weir.Settled(t, "claude", org, func(s harness.State) error {
 		if s.Used["input_tokens"] != 30 {
@@ -143,11 +164,34 @@ func leavingEarlyKeepsTheEstimate(t *testing.T, l loop, org string) {
 		_, err := harness.Send(ctx, l.envoy.URL, harness.Ask{Org: org, MaxTokens: 1000, Behavior: &slow})
 		done <- err
 	}()
-	before, reports := held(t, l, org), inconclusive(t, l)
+	leftEarlyKeepsTheEstimate(t, l, org, func() {
+		leave()
+		if err := <-done; err == nil {
+			t.Error("the answer came although the client had left")
+		}
+	})
+}
+
+func givingUpKeepsTheEstimate(t *testing.T, l loop, org string) {
+	slow := upstream.Behavior{Usage: &usage, Delay: upstream.Duration(10 * time.Second)}
+	l.sdk.Begin(t, harness.Call{
+		Model: "claude-test", MaxTokens: 1000, Text: "Hello", Timeout: 2,
+		Headers: map[string]string{"x-llm-org": org, upstream.BehaviorHeader: slow.Header()},
+	})
+	leftEarlyKeepsTheEstimate(t, l, org, func() {
+		if got := l.sdk.End(t); got.Error != "APITimeoutError" {
+			t.Errorf("the SDK got %+v, want APITimeoutError", got)
+		}
+	})
+}
+
+// leftEarlyKeepsTheEstimate checks what is charged for the call that runs, which the
+// client leaves when it is told to, before anything was answered.
+func leftEarlyKeepsTheEstimate(t *testing.T, l loop, org string, leave func()) {
+	t.Helper()
+	reports := inconclusive(t, l)
+	before := held(t, l, org)
 	leave()
-	if err := <-done; err == nil {
-		t.Error("the answer came although the client had left")
-	}
 	// Nothing is known of what the provider counted. The reservation may stay open
 	// until it expires, in case another report knows more.
 	harness.Eventually(t, 10*time.Second, "the report has come", func() error {

@@ -17,7 +17,12 @@ import (
 
 // While weir is away Envoy admits; when it is back the next call is decided again.
 func TestRestart(t *testing.T) {
-	l := newLoop(t, "compact.yaml", `
+	for name, connect := range map[string]func(*testing.T, loop) caller{
+		"a client without retries": connectPlain,
+		"the SDK":                  connectSDK,
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLoop(t, "compact.yaml", `
 quotas:
 - name: claude
   provider: anthropic
@@ -25,25 +30,88 @@ quotas:
   match: {model: "claude-*"}
   limits: {requests_per_minute: 3, input_tokens_per_minute: 100000, output_tokens_per_minute: 100000}
 `)
-	ask := harness.Ask{Org: "acme", MaxTokens: 10}
-	harness.MustSend(t, l.envoy.URL, ask, 200)
-	l.weir.Settled(t, "claude", "acme", settled)
+			restart(t, l, connect(t, l))
+		})
+	}
+}
 
-	// A stream that outlives the weir that admitted it.
-	slow := upstream.Behavior{Usage: &usage, Events: 30, EventGap: upstream.Duration(200 * time.Millisecond)}
-	stream := make(chan error, 1)
-	go func() {
-		got, err := harness.Send(t.Context(), l.envoy.URL, harness.Ask{Org: "long", MaxTokens: 10, Stream: true, Behavior: &slow})
-		if err == nil && got.Status != 200 {
-			err = fmt.Errorf("status %d", got.Status)
-		}
-		stream <- err
-	}()
+// caller is how a client sends what a restart needs.
+type caller struct {
+	// call sends one of the organisation acme, and wants the status.
+	call func(status int)
+	// stream begins a stream of the organisation long that takes some seconds, and
+	// returns what waits for its end.
+	stream func() func()
+}
+
+// sixSeconds is a stream that outlives the weir that admitted it.
+var sixSeconds = upstream.Behavior{Usage: &usage, Events: 30, EventGap: upstream.Duration(200 * time.Millisecond)}
+
+func connectPlain(t *testing.T, l loop) caller {
+	t.Helper()
+	return caller{
+		call: func(status int) {
+			t.Helper()
+			harness.MustSend(t, l.envoy.URL, harness.Ask{Org: "acme", MaxTokens: 10}, status)
+		},
+		stream: func() func() {
+			ended := make(chan error, 1)
+			go func() {
+				got, err := harness.Send(t.Context(), l.envoy.URL, harness.Ask{Org: "long", MaxTokens: 10, Stream: true, Behavior: &sixSeconds})
+				if err == nil && got.Status != 200 {
+					err = fmt.Errorf("status %d", got.Status)
+				}
+				ended <- err
+			}()
+			return func() {
+				t.Helper()
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
+			}
+		},
+	}
+}
+
+func connectSDK(t *testing.T, l loop) caller {
+	t.Helper()
+	calls, streams := harness.StartSDK(t, l.envoy.URL), harness.StartSDK(t, l.envoy.URL)
+	return caller{
+		call: func(status int) {
+			t.Helper()
+			got := calls.Send(t, harness.Call{
+				Model: "claude-test", MaxTokens: 10, Text: "Hello", Headers: map[string]string{"x-llm-org": "acme"},
+			})
+			if got.Status != status || (got.Error == "") != (status == 200) {
+				t.Fatalf("the SDK got %+v, want status %d", got, status)
+			}
+		},
+		stream: func() func() {
+			streams.Begin(t, harness.Call{
+				Model: "claude-test", MaxTokens: 10, Text: "Hello", Stream: true,
+				Headers: map[string]string{"x-llm-org": "long", upstream.BehaviorHeader: sixSeconds.Header()},
+			})
+			return func() {
+				t.Helper()
+				got := streams.End(t)
+				if got.Error != "" || got.Events[len(got.Events)-1] != "message_stop" {
+					t.Errorf("the SDK got %+v, want a whole stream", got)
+				}
+			}
+		},
+	}
+}
+
+func restart(t *testing.T, l loop, c caller) {
+	t.Helper()
+	c.call(200)
+	l.weir.Settled(t, "claude", "acme", settled)
+	streamEnds := c.stream()
 	held(t, l, "long")
 
 	l.weir.Kill()
 	for range 4 {
-		harness.MustSend(t, l.envoy.URL, ask, 200)
+		c.call(200)
 	}
 	if n := l.envoy.Unseen(t); n != 4 {
 		t.Errorf("without weir Envoy admitted %d requests, want 4", n)
@@ -51,18 +119,16 @@ quotas:
 
 	l.weir.Again(t)
 	for range 3 {
-		harness.MustSend(t, l.envoy.URL, ask, 200)
+		c.call(200)
 	}
-	harness.MustSend(t, l.envoy.URL, ask, 429)
+	c.call(429)
 	if n := l.envoy.Unseen(t); n != 4 {
 		t.Errorf("with weir back Envoy admitted %d more requests unseen, want 0", n-4)
 	}
 	l.weir.Settled(t, "claude", "acme", harness.Uses(3, 96, 126))
 
 	// The stream was charged by the weir before: its report does no harm.
-	if err := <-stream; err != nil {
-		t.Error(err)
-	}
+	streamEnds()
 	harness.Eventually(t, 10*time.Second, "the stream's report has come", func() error {
 		m, err := l.weir.Metrics(t)
 		if err == nil && m[`weir_reports_total{door="rls",result="unknown"}`] != 1 {

@@ -17,6 +17,12 @@ type Call struct {
 	Headers   map[string]string `json:"headers"`
 	// MaxRetries is how often the SDK may try again; its own default is 2.
 	MaxRetries int `json:"max_retries"`
+	// AbortAfter is the number of events after which a stream is closed, as a program
+	// does whose user has left. Zero: never.
+	AbortAfter int `json:"abort_after"`
+	// Timeout is how long the SDK waits, in seconds, before it gives a call up. Zero:
+	// its own default.
+	Timeout float64 `json:"timeout"`
 }
 
 // Outcome is what the SDK made of a call: an answer, or an error.
@@ -79,9 +85,22 @@ func StartSDK(t testing.TB, baseURL string) *SDK {
 // Send sends a call and returns what the SDK made of it.
 func (s *SDK) Send(t testing.TB, c Call) Outcome {
 	t.Helper()
+	s.Begin(t, c)
+	return s.End(t)
+}
+
+// Begin sends a call and returns while it runs. Each is followed by an End before
+// the next.
+func (s *SDK) Begin(t testing.TB, c Call) {
+	t.Helper()
 	if err := s.calls.Encode(c); err != nil {
 		t.Fatalf("asking the SDK: %v", err)
 	}
+}
+
+// End waits for the call that was begun, and returns what the SDK made of it.
+func (s *SDK) End(t testing.TB) Outcome {
+	t.Helper()
 	select {
 	case o, ok := <-s.outcomes:
 		if !ok {

@@ -19,7 +19,10 @@ def send(client, c):
         "messages": [{"role": "user", "content": c["text"]}],
         "extra_headers": c["headers"] or {},
     }
-    messages = client.with_options(max_retries=c["max_retries"]).messages
+    options = {"max_retries": c["max_retries"]}
+    if c["timeout"]:
+        options["timeout"] = c["timeout"]
+    messages = client.with_options(**options).messages
     raw = messages.with_raw_response.create(**wanted, stream=c["stream"])
     got = {"retries": raw.retries_taken, "status": raw.status_code}
     if not c["stream"]:
@@ -35,6 +38,8 @@ def send(client, c):
                 got["usage"].update(event.usage.to_dict())
             elif event.type == "content_block_delta":
                 got["text"] += event.delta.text
+            if len(got["events"]) == c["abort_after"]:
+                break  # leaving the block closes the stream, and with it the connection
     return got
 
 
