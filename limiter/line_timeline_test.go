@@ -254,3 +254,23 @@ func TestCallersOfOneLineAreLetInAtTheirTurns(t *testing.T) {
 		t.Errorf("%d were let in", len(gaps))
 	}
 }
+
+// Who did not ask for a while has no claim on the past: from when it comes it has its
+// share, and no more.
+func TestANewcomerDoesNotCatchUp(t *testing.T) {
+	w := newTimeline(t, slow(nil), Options{MaxHeldPerTenant: 1000})
+	w.admit(t0, of("a"))
+	names := map[Ticket]string{}
+	for range 150 {
+		names[w.held(t0, of("a"))] = "a"
+	}
+	w.names(at(30*time.Second), names)
+	before := len(w.order)
+	for range 20 {
+		names[w.held(at(30*time.Second), of("b"))] = "b"
+	}
+	got := w.names(at(40*time.Second), names)[before:]
+	if a, b := count(got, "a"), count(got, "b"); len(got) < 8 || a-b > 1 || b-a > 1 {
+		t.Errorf("after b came: %v, want one of each in turn", got)
+	}
+}
