@@ -209,7 +209,7 @@ func (c *crowd) step(end Instant) {
 func (c *crowd) conserves() {
 	st := c.l.shards[0].order[0]
 	w := st.line.first(c.now)
-	if n := st.line.len(); n != len(c.held) {
+	if n := st.line.len() + st.parked; n != len(c.held) {
 		c.t.Fatalf("%d wait, the line has %d", len(c.held), n)
 	}
 	if w == nil {

@@ -27,6 +27,7 @@ type pace struct {
 	backlog     float64 // units that the upstream has not drained yet
 	debited     float64 // units charged since the start
 	outstanding float64 // units charged and not reported yet
+	minute      float64 // units charged in the last minute or so
 	peak        float64 // the most units a minute that went through, forgotten over peakMemory
 	recent      float64 // units charged lately, forgotten over recentMemory
 
@@ -133,7 +134,8 @@ func (p *pace) advance(now Instant) {
 		return
 	}
 	p.at = now
-	p.peak = max(p.peak*(1-min(1, dt/peakMemory)), p.recent*60/recentMemory)
+	p.minute -= p.minute * min(1, dt/60)
+	p.peak = max(p.peak-p.peak*min(1, dt/peakMemory), p.minute)
 	p.recent *= math.Exp(-dt / recentMemory)
 	if p.blocked && now > p.calm {
 		p.grow(now, dt)
@@ -219,6 +221,7 @@ func (p *pace) charge(amount float64) lease {
 	p.debited += amount
 	p.outstanding += amount
 	p.recent += amount
+	p.minute += amount
 	l.backlog, l.debited = p.backlog, p.debited
 	return l
 }
@@ -243,6 +246,7 @@ func (p *pace) takeBack(l *lease, kept float64) {
 	p.backlog = max(0, p.backlog-back)
 	p.debited -= back
 	p.recent = max(0, p.recent-back)
+	p.minute = max(0, p.minute-back)
 }
 
 // observe takes in what the upstream's headers say of a request.

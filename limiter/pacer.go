@@ -21,7 +21,8 @@ type pacer struct {
 	spend    Instant // until when the money is spent
 	inFlight float64 // the most calls at a time; 0 while nothing complained
 
-	spent bool // until then by a refusal; what comes after is a probe
+	spent   bool    // until then by a refusal; what comes after is a probe
+	looking Instant // until when one call looks whether there is money, and the others wait
 
 	turns turns
 	trust witnesses
@@ -115,8 +116,8 @@ func (p *pacer) wait(now Instant, c, before cost, open int) (float64, Meter) {
 			longest, by = w, Meter(m)
 		}
 	}
-	if p.spend > now {
-		longest, by = max(longest, p.spend.Sub(now).Seconds()), Requests
+	if until := max(p.spend, p.looking); until > now {
+		longest, by = max(longest, until.Sub(now).Seconds()), Requests
 	}
 	if p.isSick() && p.load > 0 {
 		if w := p.load / p.healthRate(); w > longest {
@@ -162,8 +163,8 @@ func (p *pacer) charge(now Instant, c cost, delay time.Duration) leases {
 	if p.isSick() {
 		p.load++
 	}
-	if p.spent && p.spend <= now { // one tries, the others wait for what becomes of it
-		p.spend = now.Add(spendWait)
+	if p.spent && p.spend <= now && p.looking <= now { // one tries, the others wait for what becomes of it
+		p.looking = now.Add(spendWait)
 	}
 	return l
 }
@@ -215,7 +216,7 @@ func (p *pacer) report(now Instant, l *leases, o *Outcome, used cost, open int, 
 
 func (p *pacer) succeeded(now, sent Instant) {
 	if p.spent {
-		p.spent, p.spend = false, now
+		p.spent, p.spend, p.looking = false, min(p.spend, now), 0
 	}
 	p.accepted++
 	took := max(0, now.Sub(sent).Seconds())

@@ -90,7 +90,7 @@ func again(a *Ask)                   { a.Retry = true }
 
 // outcomeOf is a report of class: the one place where these tests make one.
 func outcomeOf(class Class, change ...func(*Outcome)) Outcome {
-	o := Outcome{Class: class}
+	o := Outcome{Class: class, Trusted: true}
 	if class == ClassOK {
 		o.Usage = Usage{Requests: 1, InputTokens: 1, OutputTokens: 1}
 		o.HasInput, o.HasOutput, o.Learn = true, true, true

@@ -129,7 +129,6 @@ type witnesses struct {
 	admitted, refused float64  // calls of all tenants, lately
 	last, before      sighting // the latest tenant that was refused, and the latest other one
 	moved             Instant  // when the word of tenants last moved what is shared; 0 if never
-	pushed            Instant  // when their word of what remains last did
 	stated            [3]statement
 }
 
@@ -262,15 +261,15 @@ func (p *pacer) hearsay(now, sent Instant, l *leases, o *Outcome, f *flow) {
 		same := math.Abs(float64(h.Limit)-float64(s.limit)) <= sameLimit*float64(s.limit)
 		if same && s.by != nil && s.by != f && now.Sub(s.at) <= agreeWithin {
 			d.adopt(max(float64(h.Limit), p.floor(Meter(m))), p.capped, p.configured[m])
+			d.backlog = min(d.backlog, d.room()) // what a smaller bucket holds at most
 			s.agreed = now
 		}
 		z, tolerance := 0.0, 0.0
 		if h.HasRemaining {
 			z, tolerance = d.position(now, h, &l.of[m], sent, o.Class.Refuses())
 			before := s.backlog - d.rate()*now.Sub(s.at).Seconds()
-			if both := min(z, before); s.by != nil && s.by != f && both > d.backlog+tolerance && now.Sub(p.trust.pushed) >= hearEvery {
-				p.trust.pushed = now
-				d.backlog = max(d.backlog, min(both-tolerance/2, d.room()+hearAfter*d.rate()))
+			if both := min(z, before); s.by != nil && s.by != f && both > d.backlog+tolerance {
+				d.backlog = max(d.backlog, min(both-tolerance/2, d.room()))
 			}
 		}
 		s.sighting, s.limit, s.backlog = sighting{f, now}, h.Limit, z

@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// crowd is a number of tenants that always have calls to make, against an upstream that
+// gang is a number of tenants that always have calls to make, against an upstream that
 // accepts all that weir lets through. Liars say of each of their calls that it was
 // refused.
-type crowd struct {
+type gang struct {
 	t     *testing.T
 	plan  *Plan
 	l     *Limiter
 	now   Instant
 	ids   uint64
 	held  map[Ticket]int
-	open  []crowdCall
+	open  []gangCall
 	busy  []int // calls of each tenant that are held or open
 	next  []Instant
 	liars int
@@ -25,15 +25,15 @@ type crowd struct {
 	done  []int
 }
 
-type crowdCall struct {
+type gangCall struct {
 	tenant int
 	id     ID
 	ends   Instant
 }
 
-const crowdSize = 20
+const gangSize = 20
 
-func newCrowd(t *testing.T, liars int, lie func(*Outcome)) *crowd {
+func newGang(t *testing.T, liars int, lie func(*Outcome)) *gang {
 	t.Helper()
 	plan, err := Compile(Spec{Quotas: []QuotaSpec{{Name: "q", Learn: true, Limits: []LimitSpec{
 		{Meter: Requests, Amount: 600, Window: time.Minute},
@@ -41,18 +41,18 @@ func newCrowd(t *testing.T, liars int, lie func(*Outcome)) *crowd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &crowd{
+	return &gang{
 		t: t, plan: plan, l: New(Options{}), now: Instant(time.Hour), held: map[Ticket]int{},
-		busy: make([]int, crowdSize), next: make([]Instant, crowdSize), done: make([]int, crowdSize), liars: liars, lie: lie,
+		busy: make([]int, gangSize), next: make([]Instant, gangSize), done: make([]int, gangSize), liars: liars, lie: lie,
 	}
 }
 
 // play lets d pass, and returns how many calls those who do not lie made meanwhile.
-func (c *crowd) play(d time.Duration) int {
+func (c *gang) play(d time.Duration) int {
 	clear(c.done)
 	for end := c.now.Add(d); c.now < end; c.now = c.now.Add(10 * time.Millisecond) {
 		c.finish()
-		for i := range crowdSize {
+		for i := range gangSize {
 			for c.busy[i] < 2 && c.now >= c.next[i] {
 				c.ask(i)
 			}
@@ -74,7 +74,7 @@ func (c *crowd) play(d time.Duration) int {
 	return n
 }
 
-func (c *crowd) ask(i int) {
+func (c *gang) ask(i int) {
 	c.ids++
 	a := Ask{Tenant: fmt.Sprint("tenant ", i), Open: true, HoldUntil: c.now.Add(30 * time.Second)}
 	binary.LittleEndian.PutUint64(a.ID[8:], c.ids)
@@ -86,10 +86,10 @@ func (c *crowd) ask(i int) {
 	c.answer(i, &d)
 }
 
-func (c *crowd) answer(i int, d *Decision) {
+func (c *gang) answer(i int, d *Decision) {
 	switch d.Verdict {
 	case Allowed:
-		c.open = append(c.open, crowdCall{i, d.ID, c.now.Add(500 * time.Millisecond)})
+		c.open = append(c.open, gangCall{i, d.ID, c.now.Add(500 * time.Millisecond)})
 	case Held:
 		c.held[d.Ticket] = i
 	default:
@@ -98,7 +98,7 @@ func (c *crowd) answer(i int, d *Decision) {
 	}
 }
 
-func (c *crowd) finish() {
+func (c *gang) finish() {
 	left := c.open[:0]
 	for _, call := range c.open {
 		if call.ends > c.now {
@@ -143,7 +143,7 @@ func TestLiesOfTenants(t *testing.T) {
 		"it was huge":    func(o *Outcome) { o.Usage = Usage{1, 1e12, 1e12} },
 	}
 	base := func(liars int) (int, int) {
-		c := newCrowd(t, liars, func(*Outcome) {})
+		c := newGang(t, liars, func(*Outcome) {})
 		return c.play(10 * time.Minute), c.play(time.Minute)
 	}
 	one1, _ := base(1)
@@ -151,11 +151,11 @@ func TestLiesOfTenants(t *testing.T) {
 	honest := map[int]int{1: one1, 5: five1}
 	for name, lie := range lies {
 		t.Run(name, func(t *testing.T) {
-			one := newCrowd(t, 1, lie)
+			one := newGang(t, 1, lie)
 			if n := one.play(10 * time.Minute); n < honest[1]*9/10 {
 				t.Errorf("beside one liar the others made %d calls in ten minutes, and %d without", n, honest[1])
 			}
-			five := newCrowd(t, 5, lie)
+			five := newGang(t, 5, lie)
 			if n := five.play(10 * time.Minute); n < honest[5]/4 {
 				t.Errorf("beside five liars the others made %d calls in ten minutes, and %d without", n, honest[5])
 			}
@@ -170,7 +170,7 @@ func TestLiesOfTenants(t *testing.T) {
 
 // A gateway is believed at once.
 func TestTheWordOfAGateway(t *testing.T) {
-	c := newCrowd(t, 1, func(o *Outcome) { refusal(20 * time.Second)(o); o.Trusted = true })
+	c := newGang(t, 1, func(o *Outcome) { refusal(20 * time.Second)(o); o.Trusted = true })
 	c.play(2 * time.Second)
 	if p := c.l.Quotas(c.now, 0)[0].Paces[Requests]; p.GateUntil < c.now.Add(15*time.Second) {
 		t.Errorf("the gate is open: %+v", p)
@@ -179,8 +179,8 @@ func TestTheWordOfAGateway(t *testing.T) {
 
 // Who asks alone is believed at once, since nobody else is touched.
 func TestTheWordOfTheOnlyTenant(t *testing.T) {
-	c := newCrowd(t, 1, refusal(20*time.Second))
-	for i := 1; i < crowdSize; i++ {
+	c := newGang(t, 1, refusal(20*time.Second))
+	for i := 1; i < gangSize; i++ {
 		c.next[i] = Never
 	}
 	c.play(2 * time.Second)
@@ -191,7 +191,7 @@ func TestTheWordOfTheOnlyTenant(t *testing.T) {
 
 // Saying that each call repeats a refused one gains next to nothing.
 func TestRepeatsThatNobodyRefused(t *testing.T) {
-	c := newCrowd(t, 0, nil)
+	c := newGang(t, 0, nil)
 	greedy := 0
 	for range 6000 {
 		a := Ask{Tenant: "tenant 0", Retry: true, Open: true, HoldUntil: c.now.Add(time.Second)}
@@ -213,7 +213,7 @@ func TestRepeatsThatNobodyRefused(t *testing.T) {
 		greedy += c.done[0]
 	}
 	c.play(2 * time.Second)
-	share := 600 / crowdSize // of a minute
+	share := 600 / gangSize // of a minute
 	if greedy > 2*share {
 		t.Errorf("a tenant that repeats made %d calls in a minute, its share is %d", greedy, share)
 	}
