@@ -3,12 +3,12 @@ package config
 import "github.com/weir-project/weir/limiter"
 
 // builtinSpec is the plan of a weir that was given no files: for each organisation and
-// model a quota at Anthropic whose limits are found out from what the upstream answers.
+// class of models a quota at Anthropic whose limits are found out from what the upstream answers.
 func builtinSpec() limiter.Spec {
 	return limiter.Spec{Quotas: []limiter.QuotaSpec{{
 		Name:     "anthropic",
 		Provider: "anthropic",
-		Per:      []string{"org", "model"},
+		Per:      []string{"org", ModelClass},
 		Learn:    true,
 		Mode:     limiter.HintLimits,
 	}}}

@@ -29,6 +29,9 @@ type Loaded struct {
 	// Digest is 12 hex digits of a SHA-256 over Spec, Vocabulary and Gateways: equal digests
 	// decide alike, whatever the files are called and however they are laid out.
 	Digest string
+	// ModelClasses are the classes of models as the provider itself tells them, by model.
+	// Those of others are derived from their names.
+	ModelClasses map[string]string
 	// Sources are the files in the order in which they were read, or "built-in".
 	Sources []string
 	// Quotas and Rules count the quotas, and the rules that have limits or are
@@ -39,6 +42,10 @@ type Loaded struct {
 	// anything has changed.
 	state fingerprint
 }
+
+// ModelClass is the attribute by which quotas and rules know which models share the
+// limits of one. The server derives it from the model.
+const ModelClass = "model_class"
 
 // Builtin is the only entry of [Loaded.Sources] where no files were given.
 const Builtin = "built-in"

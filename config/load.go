@@ -41,7 +41,7 @@ func build(paths []string, s snapshot, r *report, prev *Loaded) (*Loaded, error)
 		return nil, &Error{Problems: []Problem{{Text: err.Error()}}}
 	}
 	l.Plan, l.Quotas = plan, len(l.Spec.Quotas)
-	l.Digest, err = digest(l.Spec, l.Vocabulary, l.Gateways)
+	l.Digest, err = digest(l)
 	if err != nil {
 		return nil, &Error{Problems: []Problem{{Text: err.Error()}}}
 	}
@@ -80,12 +80,13 @@ func read(files []source, r *report) *builder {
 }
 
 // digest returns 12 hex digits of a hash over what decides.
-func digest(spec limiter.Spec, v Vocabulary, gateways []string) (string, error) {
+func digest(l *Loaded) (string, error) {
 	text, err := json.Marshal(struct {
 		Spec       limiter.Spec
 		Vocabulary Vocabulary
-		Gateways   []string `json:",omitempty"`
-	}{spec, v, gateways})
+		Gateways   []string          `json:",omitempty"`
+		Classes    map[string]string `json:",omitempty"`
+	}{l.Spec, l.Vocabulary, l.Gateways, l.ModelClasses})
 	if err != nil {
 		return "", err
 	}

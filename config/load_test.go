@@ -47,7 +47,7 @@ func TestBuiltinPlan(t *testing.T) {
 	want := limiter.Spec{Quotas: []limiter.QuotaSpec{{
 		Name:     "anthropic",
 		Provider: "anthropic",
-		Per:      []string{"org", "model"},
+		Per:      []string{"org", "model_class"},
 		Learn:    true,
 		Mode:     limiter.HintLimits,
 	}}}

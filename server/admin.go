@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/weir-project/weir/config"
 	"github.com/weir-project/weir/limiter"
 	weirv1 "github.com/weir-project/weir/proto/weir/v1"
 )
@@ -99,7 +100,10 @@ func (m *adminService) attribute(a *active, req *weirv1.ExplainRequest, s *scrat
 		c.domain = a.domain()
 	}
 	s.ask.Tenant = c.value(attributeNames[wordTenant])
-	a.Plan.MatchAttributes(&s.ask, c.domain, -1, c.attributes, c.estimate.terms())
+	if class, ok := a.classOf(c.attributes); ok {
+		c.set(config.ModelClass, class) // the quotas are compared with it, too
+	}
+	a.match(s, c.domain, -1, c.attributes, c.estimate.terms())
 	return nil
 }
 
@@ -195,7 +199,7 @@ func (m *adminService) matchOwner(a *active, owner string, c *reserveCall, s *sc
 	for i := range a.Spec.Quotas {
 		if a.Spec.Quotas[i].Name == owner {
 			found = true
-			a.Plan.MatchAttributes(&s.ask, "", -1, c.attributes, limiter.Estimate{})
+			a.match(s, "", -1, c.attributes, limiter.Estimate{})
 		}
 	}
 	var err error

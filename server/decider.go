@@ -45,6 +45,7 @@ type active struct {
 	since    time.Time
 	learned  map[string]bool // the quotas whose limits are learned, by name
 	provider string          // that of all quotas; empty if they differ
+	classes  *modelClasses   // nil if nothing depends on them
 }
 
 // providerOf returns the provider of all quotas of a configuration, whose answers
@@ -111,7 +112,7 @@ func newDecider(store Store, loaded *config.Loaded, m *metrics, log *slog.Logger
 // apply puts a configuration in force. Calls under way finish with the one that they
 // started with.
 func (d *decider) apply(l *config.Loaded) {
-	a := &active{Loaded: l, counters: d.metrics.bind(l), fixed: fixedParts(l.Plan), since: d.now().Time(), learned: learnedOf(l), provider: providerOf(l)}
+	a := &active{Loaded: l, counters: d.metrics.bind(l), fixed: fixedParts(l.Plan), since: d.now().Time(), learned: learnedOf(l), provider: providerOf(l), classes: newModelClasses(l)}
 	d.loaded.Store(a)
 	d.metrics.loaded(l, a.since)
 }
@@ -226,6 +227,7 @@ type scratch struct {
 	ask      limiter.Ask
 	decision limiter.Decision
 	entries  []limiter.Entry
+	classed  []limiter.Entry // attributes, with the class of their model
 	text     []byte
 	reserve  reserveCall
 	claim    uint64          // of the ticket
@@ -246,6 +248,8 @@ func (s *scratch) reset() {
 	s.ask.Reset()
 	clear(s.entries)
 	s.entries = s.entries[:0]
+	clear(s.classed)
+	s.classed = s.classed[:0]
 	s.text = s.text[:0]
 	s.claim = 0
 	s.reserve.reset()

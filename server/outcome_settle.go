@@ -143,7 +143,7 @@ func (s *settler) unasked(ctx context.Context, now limiter.Instant, a *active, r
 	defer s.d.putScratch(c)
 	c.ask.Tenant, c.ask.RequestID = r.tenant, r.ref.RequestID
 	c.ask.Force, c.ask.Open, c.ask.ID = true, true, c.newID()
-	if a.Plan.MatchAttributes(&c.ask, domain, -1, r.attributes, spent) == 0 {
+	if a.match(c, domain, -1, r.attributes, spent) == 0 {
 		return settledUnmatched
 	}
 	if err := s.d.decide(ctx, now, a, domain, c); err != nil {

@@ -76,7 +76,7 @@ func (q *quotaService) prepare(ctx context.Context, now limiter.Instant, a *acti
 	ask.TTL = ttl
 	ask.Open = true
 	ask.ID = s.newID()
-	a.Plan.MatchAttributes(ask, c.domain, -1, c.attributes, c.estimate.terms())
+	a.match(s, c.domain, -1, c.attributes, c.estimate.terms())
 	return wait, nil
 }
 

@@ -227,7 +227,7 @@ func (s *rls) decideSpoken(ctx context.Context, now limiter.Instant, a *active, 
 	for i := range sp.asks {
 		q := &sp.asks[i]
 		k.DryRun = k.DryRun && q.peeks()
-		a.Plan.MatchAttributes(k, c.request.domain, q.ordinal, q.attributes, q.estimate)
+		a.match(c.scratch, c.request.domain, q.ordinal, q.attributes, q.estimate)
 	}
 	k.Open = k.Len() > 0 && !k.DryRun
 	for i := range sp.uses {

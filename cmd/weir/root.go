@@ -11,7 +11,7 @@ import (
 
 const rootLong = `weir decides which call to an LLM API may be sent now, for everyone who shares the quota.
 
-With no configuration each organisation and model gets a common Anthropic tier's limits.
+With no configuration weir learns what Anthropic grants each organisation and class of models.
 Envoy asks it with its stock rate limit filter, other programs over gRPC or JSON.`
 
 const rootExample = `  weir serve                                   start with no configuration

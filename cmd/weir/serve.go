@@ -38,7 +38,7 @@ func newServe(p *process) *cobra.Command {
 
 The files and directories are read as one configuration and watched: a valid change
 is in force within a second, an invalid one is logged and the old one stays. With no
-files each organisation and model gets the limits of a common Anthropic tier.
+files weir learns what Anthropic grants each organisation and class of models.
 
 Every flag can be a variable: --grpc-addr is WEIR_GRPC_ADDR, and so on; WEIR_CONFIG
 names the files. Flags win over variables. SIGHUP reads the files now. SIGTERM and
