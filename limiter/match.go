@@ -271,6 +271,12 @@ func (q *quota) add(a *Ask, ordinal int, attrs []Entry, est *Estimate) {
 			return
 		}
 	}
+	for i := range q.except {
+		m := &q.except[i]
+		if v, ok := find(attrs, m.key); ok && m.pattern.matches(v) {
+			return
+		}
+	}
 	from := a.mark()
 	for _, k := range q.per {
 		v, _ := find(attrs, k)

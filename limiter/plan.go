@@ -114,6 +114,7 @@ type quota struct {
 	provider string
 	id       uint32
 	match    []attributeMatch
+	except   []attributeMatch
 	per      []string
 	limits   []*Limit
 	hold     time.Duration
@@ -239,6 +240,9 @@ func (c *compiler) quota(s *QuotaSpec) {
 		if !p.any() {
 			q.match = append(q.match, attributeMatch{key: m.Key, pattern: p})
 		}
+	}
+	for _, m := range s.Except {
+		q.except = append(q.except, attributeMatch{key: m.Key, pattern: compilePattern(m.Pattern)})
 	}
 	if org != "" {
 		c.plan.byOrg[org] = append(c.plan.byOrg[org], q)

@@ -22,6 +22,9 @@ type QuotaSpec struct {
 	// is a text in which each `*` stands for any number of bytes; a request that
 	// lacks the attribute matches only the pattern `*`.
 	Match []AttributePattern
+	// Except says which of those do not belong to it after all: a request of which any
+	// named attribute is there and matches its pattern.
+	Except []AttributePattern
 	// Per lists the attributes by whose values quotas of this name are told apart;
 	// nil means {"org"}. A request that lacks one has the empty value.
 	Per []string

@@ -40,7 +40,8 @@ func Spec(rt *rapid.T) limiter.Spec {
 		}},
 		{
 			Name: "a's", Match: []limiter.AttributePattern{{Key: "org", Pattern: "a"}, {Key: "model", Pattern: "m*"}},
-			Per: []string{"model"}, Limits: []limiter.LimitSpec{limitOf(rt, "a's tokens", limiter.Tokens)},
+			Except: []limiter.AttributePattern{{Key: "model", Pattern: "m2"}},
+			Per:    []string{"model"}, Limits: []limiter.LimitSpec{limitOf(rt, "a's tokens", limiter.Tokens)},
 		},
 	}
 	return s

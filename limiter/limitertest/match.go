@@ -188,6 +188,16 @@ func quotaMatches(q limiter.QuotaSpec, attrs []limiter.Entry) bool {
 			return false
 		}
 	}
+	for _, m := range q.Except {
+		for _, a := range attrs {
+			if a.Key == m.Key {
+				if glob(m.Pattern, a.Value) {
+					return false
+				}
+				break
+			}
+		}
+	}
 	return true
 }
 

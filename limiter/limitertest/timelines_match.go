@@ -71,6 +71,8 @@ func quotaMatchesTimelines() []timeline {
 		}
 	}
 	big := limiter.AttributePattern{Key: "model", Pattern: "big-*"}
+	rest := named("rest", []string{})
+	rest.Except = []limiter.AttributePattern{big}
 	reserves := named("one", nil)
 	reserves.Limits = []limiter.LimitSpec{meter(limiter.OutputTokens, 10000, time.Minute)}
 	reserves.ReservesMaxTokens = true
@@ -91,6 +93,12 @@ func quotaMatchesTimelines() []timeline {
 			{"0s", "ask org:b+model:small in=30", "allowed | 30/100 reset=1m1s | 90/100 reset=1m1s"},
 			{"0s", "ask org:a+model:big-2 in=30", "denied by=2 retry=1m1s | 0/100 | 60/100 reset=1m1s | 90/100 reset=1m1s"},
 			{"0s", "ask org:a+model:big-2 in=10", "allowed | 10/100 reset=1m1s | 70/100 reset=1m1s | 100/100 reset=1m1s"},
+		}},
+		{name: "one of them takes the rest", spec: quotas(named("big", []string{}, big), rest), steps: []step{
+			{"0s", "ask model:big-1 in=60", "allowed | 60/100 reset=1m1s"},
+			{"0s", "ask model:huge in=100", "allowed | 100/100 reset=1m1s"},
+			{"0s", "ask model:big-2 in=40", "allowed | 100/100 reset=1m1s"},
+			{"0s", "ask org:a in=1", "denied retry=1m1s | 100/100 reset=1m1s"},
 		}},
 		{name: "quotas that reserve differently", spec: quotas(reserves, expects), beyond: true, steps: []step{
 			{"0s", "open #1 org:a out=5000 +estimated", "allowed until=2m | 5000/10000 reset=1m1s | 1000/10000 reset=1m1s"},
