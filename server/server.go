@@ -42,6 +42,8 @@ type Server struct {
 	stopNow context.CancelFunc
 
 	reloading sync.Mutex
+	base      *config.Loaded // what the files say, without grants
+	grants    []config.Grant
 	lastError atomic.Pointer[string]
 	reloader  *config.Reloader // nil if no files are watched
 }
@@ -56,7 +58,7 @@ func New(o Options) (*Server, error) {
 	if err := checkEnvironment(); err != nil {
 		return nil, err
 	}
-	s := &Server{options: o, ready: newReadiness()}
+	s := &Server{options: o, ready: newReadiness(), base: o.Loaded}
 	s.cut, s.cutNow = context.WithCancel(context.Background())
 	s.stop, s.stopNow = context.WithCancel(context.Background())
 	m := newMetrics(o.Version)
@@ -161,13 +163,41 @@ func (s *Server) HTTPScheme() string {
 	return "http"
 }
 
-// Apply puts a configuration in force. Calls under way finish with the one that they
-// started with.
+// Apply puts a configuration in force, with what the provider granted. Calls under way
+// finish with the one that they started with.
 func (s *Server) Apply(l *config.Loaded) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
-	s.d.apply(l)
+	s.base = l
+	next, err := l.WithGrants(s.grants, s.d.loaded.Load().Plan)
+	if err != nil {
+		s.options.Logger.Error("the configuration is in force without what the provider grants", slog.String("error", err.Error()))
+		next = l
+	}
+	s.put(next)
 	s.lastError.Store(nil)
+}
+
+// Grant adds to the configuration in force, and to those that follow, what the provider
+// says that it grants, in place of what it said before. Counters, and what was learned,
+// stay where limits are as they were. On an error nothing changes. It keeps grants.
+func (s *Server) Grant(grants []config.Grant) error {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	current := s.d.loaded.Load()
+	next, err := s.base.WithGrants(grants, current.Plan)
+	if err != nil {
+		return err
+	}
+	s.grants = grants
+	if next.Digest != current.Digest {
+		s.put(next)
+	}
+	return nil
+}
+
+func (s *Server) put(l *config.Loaded) {
+	s.d.apply(l)
 	s.options.Logger.Info("configuration in force", slog.String("plan", l.Digest),
 		slog.Int("quotas", l.Quotas), slog.Int("rules", l.Rules))
 }
