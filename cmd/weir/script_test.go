@@ -32,12 +32,13 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// TestMain makes weir itself, and two small clients, commands of the scripts.
+// TestMain makes weir itself, two small clients and a provider's limits commands of the scripts.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"weir": main,
-		"post": func() { exitWith(post(os.Args[1:])) },
-		"rls":  func() { exitWith(askRLS(os.Args[1:])) },
+		"weir":   main,
+		"post":   func() { exitWith(post(os.Args[1:])) },
+		"rls":    func() { exitWith(askRLS(os.Args[1:])) },
+		"limits": func() { exitWith(serveLimits(os.Args[1:])) },
 	})
 }
 
@@ -193,6 +194,22 @@ func post(args []string) error {
 	fmt.Println(res.Status)
 	_, err = io.Copy(os.Stdout, res.Body)
 	return err
+}
+
+// serveLimits ADDR KEY FILE... answers like a provider's Rate Limits API: each file is a
+// page, whose number is the cursor of the one before.
+func serveLimits(args []string) error {
+	return http.ListenAndServe(args[0], http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, err := strconv.Atoi("0" + r.URL.Query().Get("page"))
+		switch {
+		case r.URL.Path != "/v1/organizations/rate_limits" || r.Header.Get("x-api-key") != args[1]:
+			http.Error(w, r.Header.Get("x-api-key"), http.StatusUnauthorized)
+		case err != nil || n >= len(args)-2:
+			http.NotFound(w, r)
+		default:
+			http.ServeFile(w, r, args[2+n])
+		}
+	}))
 }
 
 // askRLS ADDR DOMAIN KEY=VALUE... prints the answer of Envoy's rate limit service.

@@ -38,7 +38,8 @@ func newServe(p *process) *cobra.Command {
 
 The files and directories are read as one configuration and watched: a valid change
 is in force within a second, an invalid one is logged and the old one stays. With no
-files weir learns what Anthropic grants each organisation and class of models.
+files weir learns what Anthropic grants each organisation and class of models; with an
+admin key in ANTHROPIC_ADMIN_KEY it begins with what the Rate Limits API says.
 
 Every flag can be a variable: --grpc-addr is WEIR_GRPC_ADDR, and so on; WEIR_CONFIG
 names the files. Flags win over variables. SIGHUP reads the files now. SIGTERM and
@@ -128,6 +129,7 @@ func (f *serveFlags) serve(cmd *cobra.Command, s *settings, p *process) error {
 		version: thisBuild().Version, store: store.Name(), loaded: loaded,
 		grpc: srv.GRPCAddr().String(), http: srv.HTTPAddr().String(), scheme: srv.HTTPScheme(),
 	})
+	defer keepGrants(p.environ, srv, log)()
 	return signals.run(cmd.Context(), srv, log)
 }
 
