@@ -105,7 +105,9 @@ func TestWhatCannotBeReadIsAnError(t *testing.T) {
 			w.Header().Set("Content-Length", "99")
 			fmt.Fprint(w, "{")
 		}, "no answer: the connection failed"},
-		"redirected": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect) }, "status 307"},
+		"redirected": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
+		}, "status 307"},
 		"no end of pages": {
 			func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, pageOf("again")) }, "more than 100 pages",
 		},
