@@ -69,7 +69,7 @@ func (f *native) quota(b *builder, q *configv1.Quota, n *yaml.Node) {
 	if spec.Provider == "" {
 		spec.Provider = "generic"
 	}
-	spec.CountsCacheReads = slices.Contains([]string{"openai", "azure", "generic"}, spec.Provider)
+	spec.CountsCacheReads = slices.Contains([]string{"openai", "azure", "mistral", "openrouter", "generic"}, spec.Provider)
 	if q.ReservesMaxTokens != nil {
 		spec.ReservesMaxTokens = q.GetReservesMaxTokens()
 	}

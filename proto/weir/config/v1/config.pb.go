@@ -38,9 +38,7 @@ type Config struct {
 	Rules []*Rule `protobuf:"bytes,2,rep,name=rules,proto3" json:"rules,omitempty"`
 	// How descriptors and access logs speak about LLM calls. At most one file may
 	// have this block.
-	Llm *Llm `protobuf:"bytes,3,opt,name=llm,proto3" json:"llm,omitempty"`
-	// Whose reports are believed. At most one file may have this block.
-	Trust         *Trust `protobuf:"bytes,11,opt,name=trust,proto3" json:"trust,omitempty"`
+	Llm           *Llm `protobuf:"bytes,3,opt,name=llm,proto3" json:"llm,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -96,63 +94,6 @@ func (x *Config) GetLlm() *Llm {
 	return nil
 }
 
-func (x *Config) GetTrust() *Trust {
-	if x != nil {
-		return x.Trust
-	}
-	return nil
-}
-
-// Trust says whose word counts at once for all who share a quota. What anybody else
-// reports closes their own lane, and moves what is shared as far as others bear it out.
-type Trust struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Gateways, by a name in the certificate that they show: a DNS name, a URI (such as a
-	// SPIFFE id) or the common name. They are trusted on the gRPC port, whatever protocol
-	// they speak, and nobody else is. Needs --tls-client-ca. Default: whoever speaks
-	// Envoy's protocols over gRPC is trusted, and callers of weir.v1 and of /json are not.
-	Gateways      []string `protobuf:"bytes,1,rep,name=gateways,proto3" json:"gateways,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Trust) Reset() {
-	*x = Trust{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Trust) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Trust) ProtoMessage() {}
-
-func (x *Trust) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Trust.ProtoReflect.Descriptor instead.
-func (*Trust) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *Trust) GetGateways() []string {
-	if x != nil {
-		return x.Gateways
-	}
-	return nil
-}
-
 // Quota is one upstream allotment: what a provider grants an organisation, for
 // example on one class of models.
 type Quota struct {
@@ -189,7 +130,7 @@ type Quota struct {
 	// less is reserved. Default: true for azure and bedrock.
 	ReservesMaxTokens *bool `protobuf:"varint,8,opt,name=reserves_max_tokens,json=reservesMaxTokens,proto3,oneof" json:"reserves_max_tokens,omitempty"`
 	// The upstream counts input tokens that were read from its prompt cache.
-	// Default: true for openai, azure and generic.
+	// Default: true for openai, azure, mistral, openrouter and generic.
 	CountsCacheReads *bool `protobuf:"varint,9,opt,name=counts_cache_reads,json=countsCacheReads,proto3,oneof" json:"counts_cache_reads,omitempty"`
 	// What limits per minute mean where the control is learn. cap: they are not
 	// exceeded, whatever the upstream would accept. hint: learning starts from them.
@@ -204,7 +145,7 @@ type Quota struct {
 
 func (x *Quota) Reset() {
 	*x = Quota{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[2]
+	mi := &file_weir_config_v1_config_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -216,7 +157,7 @@ func (x *Quota) String() string {
 func (*Quota) ProtoMessage() {}
 
 func (x *Quota) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[2]
+	mi := &file_weir_config_v1_config_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -229,7 +170,7 @@ func (x *Quota) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quota.ProtoReflect.Descriptor instead.
 func (*Quota) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Quota) GetName() string {
@@ -323,7 +264,7 @@ type Tenants struct {
 
 func (x *Tenants) Reset() {
 	*x = Tenants{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[3]
+	mi := &file_weir_config_v1_config_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -335,7 +276,7 @@ func (x *Tenants) String() string {
 func (*Tenants) ProtoMessage() {}
 
 func (x *Tenants) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[3]
+	mi := &file_weir_config_v1_config_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -348,7 +289,7 @@ func (x *Tenants) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tenants.ProtoReflect.Descriptor instead.
 func (*Tenants) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Tenants) GetDefault() *TenantTerms {
@@ -388,7 +329,7 @@ type TenantTerms struct {
 
 func (x *TenantTerms) Reset() {
 	*x = TenantTerms{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[4]
+	mi := &file_weir_config_v1_config_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -400,7 +341,7 @@ func (x *TenantTerms) String() string {
 func (*TenantTerms) ProtoMessage() {}
 
 func (x *TenantTerms) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[4]
+	mi := &file_weir_config_v1_config_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -413,7 +354,7 @@ func (x *TenantTerms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TenantTerms.ProtoReflect.Descriptor instead.
 func (*TenantTerms) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *TenantTerms) GetWeight() uint64 {
@@ -489,7 +430,7 @@ type QuotaLimits struct {
 
 func (x *QuotaLimits) Reset() {
 	*x = QuotaLimits{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[5]
+	mi := &file_weir_config_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -501,7 +442,7 @@ func (x *QuotaLimits) String() string {
 func (*QuotaLimits) ProtoMessage() {}
 
 func (x *QuotaLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[5]
+	mi := &file_weir_config_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -514,7 +455,7 @@ func (x *QuotaLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaLimits.ProtoReflect.Descriptor instead.
 func (*QuotaLimits) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *QuotaLimits) GetRequestsPerSecond() uint64 {
@@ -661,7 +602,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[6]
+	mi := &file_weir_config_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -673,7 +614,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[6]
+	mi := &file_weir_config_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -686,7 +627,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Rule) GetName() string {
@@ -749,7 +690,7 @@ type Match struct {
 
 func (x *Match) Reset() {
 	*x = Match{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[7]
+	mi := &file_weir_config_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +702,7 @@ func (x *Match) String() string {
 func (*Match) ProtoMessage() {}
 
 func (x *Match) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[7]
+	mi := &file_weir_config_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +715,7 @@ func (x *Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Match.ProtoReflect.Descriptor instead.
 func (*Match) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Match) GetKey() string {
@@ -818,7 +759,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[8]
+	mi := &file_weir_config_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -830,7 +771,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[8]
+	mi := &file_weir_config_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -843,7 +784,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Limit) GetMeter() string {
@@ -893,7 +834,7 @@ type Llm struct {
 
 func (x *Llm) Reset() {
 	*x = Llm{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[9]
+	mi := &file_weir_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +846,7 @@ func (x *Llm) String() string {
 func (*Llm) ProtoMessage() {}
 
 func (x *Llm) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[9]
+	mi := &file_weir_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +859,7 @@ func (x *Llm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Llm.ProtoReflect.Descriptor instead.
 func (*Llm) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Llm) GetDomains() []string {
@@ -1008,7 +949,7 @@ type LlmKeys struct {
 
 func (x *LlmKeys) Reset() {
 	*x = LlmKeys{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[10]
+	mi := &file_weir_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +961,7 @@ func (x *LlmKeys) String() string {
 func (*LlmKeys) ProtoMessage() {}
 
 func (x *LlmKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[10]
+	mi := &file_weir_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +974,7 @@ func (x *LlmKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LlmKeys.ProtoReflect.Descriptor instead.
 func (*LlmKeys) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *LlmKeys) GetOrg() string {
@@ -1229,18 +1170,16 @@ var File_weir_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1bweir/config/v1/config.proto\x12\x0eweir.config.v1\x1a\x1bbuf/validate/validate.proto\"\xcd\x01\n" +
+	"\x1bweir/config/v1/config.proto\x12\x0eweir.config.v1\x1a\x1bbuf/validate/validate.proto\"\xa0\x01\n" +
 	"\x06Config\x128\n" +
 	"\x06quotas\x18\x01 \x03(\v2\x15.weir.config.v1.QuotaB\t\xbaH\x06\x92\x01\x03\x10\x90NR\x06quotas\x125\n" +
 	"\x05rules\x18\x02 \x03(\v2\x14.weir.config.v1.RuleB\t\xbaH\x06\x92\x01\x03\x10\x90NR\x05rules\x12%\n" +
-	"\x03llm\x18\x03 \x01(\v2\x13.weir.config.v1.LlmR\x03llm\x12+\n" +
-	"\x05trust\x18\v \x01(\v2\x15.weir.config.v1.TrustR\x05trust\"9\n" +
-	"\x05Trust\x120\n" +
-	"\bgateways\x18\x01 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x10\x80\x02\x18\x01\"\ar\x05\x10\x01(\x80\x02R\bgateways\"\xb8\x06\n" +
+	"\x03llm\x18\x03 \x01(\v2\x13.weir.config.v1.LlmR\x03llm\"\xd3\x06\n" +
 	"\x05Quota\x12&\n" +
 	"\x04name\x18\x01 \x01(\tB\r\xbaH\n" +
-	"\xc8\x01\x01r\x05\x10\x01(\x80\x01H\x00R\x04name\x88\x01\x01\x12b\n" +
-	"\bprovider\x18\x02 \x01(\tBA\xbaH>r<R\tanthropicR\x06openaiR\x05azureR\abedrockR\x06vertexR\x06geminiR\agenericH\x01R\bprovider\x88\x01\x01\x12R\n" +
+	"\xc8\x01\x01r\x05\x10\x01(\x80\x01H\x00R\x04name\x88\x01\x01\x12}\n" +
+	"\bprovider\x18\x02 \x01(\tB\\\xbaHYrWR\tanthropicR\x06openaiR\x05azureR\abedrockR\x06vertexR\x06geminiR\x04groqR\amistralR\n" +
+	"openrouterR\agenericH\x01R\bprovider\x88\x01\x01\x12R\n" +
 	"\x05match\x18\x03 \x03(\v2 .weir.config.v1.Quota.MatchEntryB\x1a\xbaH\x17\x9a\x01\x14\x10\x10\"\ar\x05\x10\x01(\x80\x01*\ar\x05\x10\x01(\x80\x02R\x05match\x12%\n" +
 	"\x03per\x18\x04 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\b\x18\x01\"\ar\x05\x10\x01(\x80\x01R\x03per\x123\n" +
 	"\x06limits\x18\x05 \x01(\v2\x1b.weir.config.v1.QuotaLimitsR\x06limits\x122\n" +
@@ -1461,41 +1400,39 @@ func file_weir_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_weir_config_v1_config_proto_rawDescData
 }
 
-var file_weir_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_weir_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_weir_config_v1_config_proto_goTypes = []any{
 	(*Config)(nil),      // 0: weir.config.v1.Config
-	(*Trust)(nil),       // 1: weir.config.v1.Trust
-	(*Quota)(nil),       // 2: weir.config.v1.Quota
-	(*Tenants)(nil),     // 3: weir.config.v1.Tenants
-	(*TenantTerms)(nil), // 4: weir.config.v1.TenantTerms
-	(*QuotaLimits)(nil), // 5: weir.config.v1.QuotaLimits
-	(*Rule)(nil),        // 6: weir.config.v1.Rule
-	(*Match)(nil),       // 7: weir.config.v1.Match
-	(*Limit)(nil),       // 8: weir.config.v1.Limit
-	(*Llm)(nil),         // 9: weir.config.v1.Llm
-	(*LlmKeys)(nil),     // 10: weir.config.v1.LlmKeys
-	nil,                 // 11: weir.config.v1.Quota.MatchEntry
-	nil,                 // 12: weir.config.v1.Tenants.NamedEntry
+	(*Quota)(nil),       // 1: weir.config.v1.Quota
+	(*Tenants)(nil),     // 2: weir.config.v1.Tenants
+	(*TenantTerms)(nil), // 3: weir.config.v1.TenantTerms
+	(*QuotaLimits)(nil), // 4: weir.config.v1.QuotaLimits
+	(*Rule)(nil),        // 5: weir.config.v1.Rule
+	(*Match)(nil),       // 6: weir.config.v1.Match
+	(*Limit)(nil),       // 7: weir.config.v1.Limit
+	(*Llm)(nil),         // 8: weir.config.v1.Llm
+	(*LlmKeys)(nil),     // 9: weir.config.v1.LlmKeys
+	nil,                 // 10: weir.config.v1.Quota.MatchEntry
+	nil,                 // 11: weir.config.v1.Tenants.NamedEntry
 }
 var file_weir_config_v1_config_proto_depIdxs = []int32{
-	2,  // 0: weir.config.v1.Config.quotas:type_name -> weir.config.v1.Quota
-	6,  // 1: weir.config.v1.Config.rules:type_name -> weir.config.v1.Rule
-	9,  // 2: weir.config.v1.Config.llm:type_name -> weir.config.v1.Llm
-	1,  // 3: weir.config.v1.Config.trust:type_name -> weir.config.v1.Trust
-	11, // 4: weir.config.v1.Quota.match:type_name -> weir.config.v1.Quota.MatchEntry
-	5,  // 5: weir.config.v1.Quota.limits:type_name -> weir.config.v1.QuotaLimits
-	3,  // 6: weir.config.v1.Quota.tenants:type_name -> weir.config.v1.Tenants
-	4,  // 7: weir.config.v1.Tenants.default:type_name -> weir.config.v1.TenantTerms
-	12, // 8: weir.config.v1.Tenants.named:type_name -> weir.config.v1.Tenants.NamedEntry
-	7,  // 9: weir.config.v1.Rule.match:type_name -> weir.config.v1.Match
-	8,  // 10: weir.config.v1.Rule.limits:type_name -> weir.config.v1.Limit
-	10, // 11: weir.config.v1.Llm.keys:type_name -> weir.config.v1.LlmKeys
-	4,  // 12: weir.config.v1.Tenants.NamedEntry.value:type_name -> weir.config.v1.TenantTerms
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	1,  // 0: weir.config.v1.Config.quotas:type_name -> weir.config.v1.Quota
+	5,  // 1: weir.config.v1.Config.rules:type_name -> weir.config.v1.Rule
+	8,  // 2: weir.config.v1.Config.llm:type_name -> weir.config.v1.Llm
+	10, // 3: weir.config.v1.Quota.match:type_name -> weir.config.v1.Quota.MatchEntry
+	4,  // 4: weir.config.v1.Quota.limits:type_name -> weir.config.v1.QuotaLimits
+	2,  // 5: weir.config.v1.Quota.tenants:type_name -> weir.config.v1.Tenants
+	3,  // 6: weir.config.v1.Tenants.default:type_name -> weir.config.v1.TenantTerms
+	11, // 7: weir.config.v1.Tenants.named:type_name -> weir.config.v1.Tenants.NamedEntry
+	6,  // 8: weir.config.v1.Rule.match:type_name -> weir.config.v1.Match
+	7,  // 9: weir.config.v1.Rule.limits:type_name -> weir.config.v1.Limit
+	9,  // 10: weir.config.v1.Llm.keys:type_name -> weir.config.v1.LlmKeys
+	3,  // 11: weir.config.v1.Tenants.NamedEntry.value:type_name -> weir.config.v1.TenantTerms
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_weir_config_v1_config_proto_init() }
@@ -1503,20 +1440,20 @@ func file_weir_config_v1_config_proto_init() {
 	if File_weir_config_v1_config_proto != nil {
 		return
 	}
-	file_weir_config_v1_config_proto_msgTypes[2].OneofWrappers = []any{}
+	file_weir_config_v1_config_proto_msgTypes[1].OneofWrappers = []any{}
+	file_weir_config_v1_config_proto_msgTypes[3].OneofWrappers = []any{}
 	file_weir_config_v1_config_proto_msgTypes[4].OneofWrappers = []any{}
 	file_weir_config_v1_config_proto_msgTypes[5].OneofWrappers = []any{}
 	file_weir_config_v1_config_proto_msgTypes[6].OneofWrappers = []any{}
 	file_weir_config_v1_config_proto_msgTypes[7].OneofWrappers = []any{}
-	file_weir_config_v1_config_proto_msgTypes[8].OneofWrappers = []any{}
-	file_weir_config_v1_config_proto_msgTypes[10].OneofWrappers = []any{}
+	file_weir_config_v1_config_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_config_v1_config_proto_rawDesc), len(file_weir_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
