@@ -50,6 +50,8 @@ func TestBuiltinPlan(t *testing.T) {
 		Per:      []string{"org", "model_class"},
 		Learn:    true,
 		Mode:     limiter.HintLimits,
+
+		CacheReadModels: []string{"*claude-3-haiku*", "*claude-3-5-haiku*"},
 	}}}
 	if diff := cmp.Diff(want, l.Spec); diff != "" {
 		t.Errorf("spec (-want +got):\n%s", diff)
@@ -146,10 +148,11 @@ func TestSpec(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, "weir.yaml", everything)
 	l := mustLoad(t, "weir.yaml")
+	haikus := []string{"*claude-3-haiku*", "*claude-3-5-haiku*"}
 	want := limiter.Spec{
 		Quotas: []limiter.QuotaSpec{
 			{
-				Name: "opus", Provider: "anthropic", Per: []string{"org", "workspace"}, Hold: 90 * time.Second,
+				Name: "opus", Provider: "anthropic", Per: []string{"org", "workspace"}, Hold: 90 * time.Second, CacheReadModels: haikus,
 				Match: []limiter.AttributePattern{{Key: "model", Pattern: "claude-opus-4-*"}, {Key: "org", Pattern: "acme"}},
 				Limits: []limiter.LimitSpec{
 					{Meter: limiter.Requests, Amount: 4000, Window: time.Minute},
@@ -169,7 +172,7 @@ func TestSpec(t *testing.T) {
 				Name: "other", Provider: "generic", Per: []string{"org"},
 				Limits: []limiter.LimitSpec{{Meter: limiter.Requests, Amount: 7, Window: 24 * time.Hour}},
 			},
-			{Name: "found-out", Provider: "anthropic", Per: []string{"org"}, Learn: true},
+			{Name: "found-out", Provider: "anthropic", Per: []string{"org"}, Learn: true, CacheReadModels: haikus},
 			{
 				Name: "shared", Provider: "generic", Per: []string{"org"}, CountsCacheReads: true,
 				Learn: true, Mode: limiter.HintLimits,

@@ -11,6 +11,7 @@ import (
 
 	"github.com/weir-project/weir/limiter"
 	configv1 "github.com/weir-project/weir/proto/weir/config/v1"
+	"github.com/weir-project/weir/provider"
 )
 
 const (
@@ -60,22 +61,11 @@ func (f *native) quota(b *builder, q *configv1.Quota, n *yaml.Node) {
 	if q.GetName() != "" {
 		b.takeName(q.GetName(), place{f.doc, child(n, "name")})
 	}
-	spec := limiter.QuotaSpec{
-		Name:              q.GetName(),
-		Provider:          q.GetProvider(),
-		Per:               q.GetPer(),
-		ReservesMaxTokens: slices.Contains([]string{"azure", "bedrock"}, q.GetProvider()),
-	}
+	spec := limiter.QuotaSpec{Name: q.GetName(), Provider: q.GetProvider(), Per: q.GetPer()}
 	if spec.Provider == "" {
 		spec.Provider = "generic"
 	}
-	spec.CountsCacheReads = slices.Contains([]string{"openai", "azure", "mistral", "openrouter", "generic"}, spec.Provider)
-	if q.ReservesMaxTokens != nil {
-		spec.ReservesMaxTokens = q.GetReservesMaxTokens()
-	}
-	if q.CountsCacheReads != nil {
-		spec.CountsCacheReads = q.GetCountsCacheReads()
-	}
+	meter(&spec, q, provider.Named(spec.Provider))
 	if per := child(n, "per"); len(spec.Per) == 0 {
 		// A list that is there and empty says: one allotment for all.
 		spec.Per = []string{"org"}
@@ -93,6 +83,29 @@ func (f *native) quota(b *builder, q *configv1.Quota, n *yaml.Node) {
 		spec.Hold = f.duration(q.GetHold(), "hold", child(n, "hold"), 0, maxHold)
 	}
 	b.quotas = append(b.quotas, spec)
+}
+
+// meter says what the upstream counts: what the quota says, or else what is known of its
+// provider.
+func meter(spec *limiter.QuotaSpec, q *configv1.Quota, p *provider.Profile) {
+	spec.ReservesMaxTokens, spec.CountsCacheReads = p.ReservesMaxTokens, p.CountsCacheReads
+	if q.ReservesMaxTokens != nil {
+		spec.ReservesMaxTokens = q.GetReservesMaxTokens()
+	}
+	if q.CountsCacheReads != nil {
+		spec.CountsCacheReads = q.GetCountsCacheReads()
+		return
+	}
+	spec.CacheReadModels = cacheReadModels(p)
+}
+
+// cacheReadModels are the patterns of the models whose cache reads count.
+func cacheReadModels(p *provider.Profile) []string {
+	var patterns []string
+	for _, model := range p.CacheReadModels {
+		patterns = append(patterns, "*"+model+"*")
+	}
+	return patterns
 }
 
 // quotaLimits translates the limits of the quota at n.

@@ -25,7 +25,8 @@ type Estimate struct {
 
 	HasInput, HasBody, HasMax bool
 	// Exact says that the numbers are what was used, not what is expected: they are
-	// charged as they are (MaxTokens being the output).
+	// charged as they are (MaxTokens being the output, and CachedInputTokens charged
+	// where the quota counts them).
 	Exact bool
 }
 

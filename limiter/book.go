@@ -21,7 +21,7 @@ type reservation struct {
 	flow     *flow  // the lane of the tenant that asked; nil where nobody did
 	right    uint64 // hash of the credential, model and kind of context; 0 if unknown
 	most     uint64 // of the output, by the caller's word; 0 if it gave none
-	counts   bool   // the quota counts cache reads
+	counts   bool   // the quota counts what the model reads from the cache
 	leases   leases
 
 	n    int
@@ -42,6 +42,7 @@ type hold struct {
 	counter uint32
 	shard   uint8
 	fixed   bool // of a descriptor's hits: reports do not change it
+	counts  bool // its quota counts what the model reads from the cache
 }
 
 func (r *reservation) hold(i int) *hold {

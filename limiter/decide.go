@@ -110,7 +110,7 @@ func (l *Limiter) resolve(now Instant, a *Ask) bool {
 	for i := range a.quotas {
 		r := &a.quotas[i]
 		if r.quota == nil {
-			r.cost = costOf(&r.est, nil, nil)
+			r.cost = costOf(&r.est, nil, nil, false)
 			continue
 		}
 		st := l.quotaState(now, a, r)
@@ -123,7 +123,7 @@ func (l *Limiter) resolve(now Instant, a *Ask) bool {
 			st.pacer.advance(now)
 		}
 		cal := st.known(a.Tenant)
-		r.cost = costOf(&r.est, cal, r.quota)
+		r.cost = costOf(&r.est, cal, r.quota, r.counts)
 		r.likely = likelyCost(&r.est, cal, r.quota, r.cost)
 	}
 	for i := range a.charges {

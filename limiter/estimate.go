@@ -42,17 +42,20 @@ func rawInput(e *Estimate, countsCacheReads bool) float64 {
 }
 
 // costOf says what to reserve for e: what is likely, given what cal (may be nil)
-// knows, not what is possible.
-func costOf(e *Estimate, cal *calibration, q *quota) Usage {
+// knows, not what is possible. counts says that what is read from the cache counts.
+func costOf(e *Estimate, cal *calibration, q *quota, counts bool) Usage {
 	u := Usage{Requests: max(e.Requests, 1)}
 	if e.Exact {
 		u.Requests, u.InputTokens, u.OutputTokens = e.Requests, e.InputTokens, e.MaxTokens
+		if !counts {
+			u.InputTokens = subFloor(e.InputTokens, e.CachedInputTokens)
+		}
 		return u
 	}
 	if cal == nil {
 		cal = &calibration{}
 	}
-	raw := rawInput(e, q != nil && q.countsCacheReads)
+	raw := rawInput(e, counts)
 	u.InputTokens = toAmount(cal.expectInput(raw, e.HasInput || e.HasBody))
 	u.OutputTokens = toAmount(cal.expectOutput(e, q != nil && q.reservesMax))
 	return u

@@ -67,7 +67,10 @@ type quotaRef struct {
 	hash  uint64
 	shard uint8
 	est   Estimate
-	cost  Usage
+	// counts says that the quota counts tokens of this model that are read from the
+	// cache.
+	counts bool
+	cost   Usage
 	// likely is what will probably be charged in the end, where cost is more: the measure
 	// of turns and of fairness.
 	likely cost
@@ -284,11 +287,26 @@ func (q *quota) add(a *Ask, ordinal int, attrs []Entry, est *Estimate) {
 	}
 	key := span{from, a.mark()}
 	index := int16(len(a.quotas))
-	a.quotas = append(a.quotas, quotaRef{quota: q, key: key, est: *est, descriptor: int32(ordinal)})
+	a.quotas = append(a.quotas, quotaRef{quota: q, key: key, est: *est, counts: q.countsReads(attrs), descriptor: int32(ordinal)})
 	for _, l := range q.limits {
 		c := a.addCharge(l, l.Amount, key, ordinal)
 		c.quota, c.ofQuota = index, true
 	}
+}
+
+// countsReads says whether the quota counts what the model that attrs name reads from
+// the cache.
+func (q *quota) countsReads(attrs []Entry) bool {
+	if q.countsCacheReads || len(q.cacheReadModels) == 0 {
+		return q.countsCacheReads
+	}
+	model, _ := find(attrs, "model")
+	for i := range q.cacheReadModels {
+		if q.cacheReadModels[i].matches(model) {
+			return true
+		}
+	}
+	return false
 }
 
 // addByAttributes adds the rules that attrs lead to. Their amounts come from the

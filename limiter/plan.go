@@ -125,6 +125,7 @@ type quota struct {
 	defaultTenant TenantSpec
 
 	reservesMax, countsCacheReads bool
+	cacheReadModels               []pattern
 }
 
 type attributeMatch struct {
@@ -228,6 +229,9 @@ func (c *compiler) quota(s *QuotaSpec) {
 	q := &quota{
 		name: s.Name, provider: s.Provider, per: per, hold: s.Hold, id: c.id(identity),
 		reservesMax: s.ReservesMaxTokens, countsCacheReads: s.CountsCacheReads,
+	}
+	for _, m := range s.CacheReadModels {
+		q.cacheReadModels = append(q.cacheReadModels, compilePattern(m))
 	}
 	q.limits = c.limits(s.Limits, s.Name, identity, false)
 	c.learn(s, q, identity)

@@ -45,6 +45,11 @@ type HeaderState struct {
 type Outcome struct {
 	// Usage is what is known to have been used, where the flags say so.
 	Usage Usage
+	// CacheReads are the input tokens, beside Usage.InputTokens, that were read from the
+	// upstream's prompt cache. They are charged where the quota counts them; what only
+	// rules matched is charged them if CountCacheReads.
+	CacheReads      uint64
+	CountCacheReads bool
 	// HasInput and HasOutput say that Usage.InputTokens and Usage.OutputTokens are
 	// known. What is not known stays charged as reserved, or is given back if the
 	// Refund flags say so.
@@ -76,6 +81,25 @@ type Outcome struct {
 	Trusted bool
 	// Learn says that the usage may teach estimates: the call completed.
 	Learn bool
+}
+
+// countReads adds what was read from the cache to the input that is known, if it counts.
+func (o *Outcome) countReads(r *reservation) {
+	if o.HasInput && (r.counts || r.quota == nil && o.CountCacheReads) {
+		o.Usage.InputTokens = addSat(o.Usage.InputTokens, o.CacheReads)
+	}
+}
+
+// recount makes of what r's own quota is charged what h's is, where only one of them
+// counts what was read from the cache.
+func (o *Outcome) recount(r *reservation, h *hold, charged uint64) uint64 {
+	switch {
+	case !o.HasInput || o.Progress || h.counts == r.counts:
+		return charged
+	case h.counts:
+		return addSat(charged, o.CacheReads)
+	}
+	return subFloor(charged, o.CacheReads)
 }
 
 // Ending says how a reservation stands.

@@ -16,7 +16,7 @@ func (l *Limiter) openReservation(now Instant, a *Ask, d *Decision) {
 	r.reserved, r.charged, r.shards = d.Reserved, d.Reserved, a.shards
 	if q := a.mainQuota(); q != nil && q.state != nil {
 		r.quota, r.cal = q.state, q.state.calibration(a.Tenant)
-		r.counts, r.leases = q.quota.countsCacheReads, q.leases
+		r.counts, r.leases = q.counts, q.leases
 		r.estimate = rawInput(&q.est, r.counts)
 		q.state.open++
 		if r.flow = q.flow; r.flow != nil {
@@ -34,7 +34,7 @@ func (l *Limiter) openReservation(now Instant, a *Ask, d *Decision) {
 		}
 		r.add(hold{
 			limit: c.limit, max: c.max, amount: c.amount, bucket: l.shards[c.shard].table.at(c.counter).last,
-			counter: c.counter, shard: c.shard, fixed: c.quota < 0,
+			counter: c.counter, shard: c.shard, fixed: c.quota < 0, counts: c.quota >= 0 && a.quotas[c.quota].counts,
 		})
 	}
 	for j := range r.n {
@@ -125,6 +125,7 @@ func (l *Limiter) Report(now Instant, id ID, tenant string, o Outcome) Settlemen
 	if r == nil {
 		return s
 	}
+	o.countReads(r)
 	if !o.Trusted {
 		r.clamp(&o)
 	}
@@ -203,7 +204,7 @@ func (r *reservation) wants(h *hold, o *Outcome) uint64 {
 	in, out := o.HasInput || o.RefundInput, o.HasOutput || o.RefundOutput
 	switch m := h.limit.Meter; {
 	case m == Requests && o.RefundRequests && !o.Progress, m == InputTokens && in, m == Tokens && (in || out):
-		return r.charged.Of(m)
+		return o.recount(r, h, r.charged.Of(m))
 	case m == OutputTokens && o.HasOutput && o.OutputFloor:
 		return max(h.amount, o.Usage.OutputTokens)
 	case m == OutputTokens && out:

@@ -48,6 +48,9 @@ type QuotaSpec struct {
 	// CountsCacheReads says that the upstream counts input tokens read from its
 	// prompt cache.
 	CountsCacheReads bool
+	// CacheReadModels are patterns of models, as in Match, of which it counts them
+	// even if CountsCacheReads is false.
+	CacheReadModels []string
 }
 
 // AttributePattern is one condition of a quota.

@@ -111,6 +111,7 @@ func (r *reservation) clamp(o *Outcome) {
 		out = min(out, r.most)
 	}
 	o.Usage.InputTokens, o.Usage.OutputTokens = min(o.Usage.InputTokens, in), min(o.Usage.OutputTokens, out)
+	o.CacheReads = min(o.CacheReads, in)
 }
 
 // mostOutput is the longest answer that a provider documents, in tokens.

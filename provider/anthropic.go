@@ -40,6 +40,7 @@ var anthropicTable = Profile{
 		limiter.ClassCredential:   tokensBackTable,
 		limiter.ClassServer:       {Output: true},
 	},
+	CacheReadModels: []string{"claude-3-haiku", "claude-3-5-haiku"},
 }
 
 // anthropicRulesTable has what Anthropic's texts say, before its statuses do. The texts

@@ -48,7 +48,8 @@ var bedrockTable = Profile{
 		{"claude-instant", 1},
 		{"claude-", 5},
 	},
-	JointTokens: true,
+	ReservesMaxTokens: true,
+	JointTokens:       true,
 }
 
 // googleRulesTable reads Gemini and Vertex. A refusal that names no quota is a want of

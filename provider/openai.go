@@ -117,12 +117,13 @@ var azureTable = Profile{
 		{Text: "token rate limit", Meter: limiter.Tokens},
 		{Text: "call rate limit", Meter: limiter.Requests},
 	}, openaiMetersTable, anthropicMetersTable),
-	Numbers:          slices.Concat(openaiNumbersTable, anthropicNumbersTable),
-	Waits:            waitsTable,
-	Headers:          slices.Concat(openaiHeadersTable, anthropicHeadersTable),
-	Refunds:          chatRefundsTable,
-	CountsCacheReads: true,
-	JointTokens:      true,
+	Numbers:           slices.Concat(openaiNumbersTable, anthropicNumbersTable),
+	Waits:             waitsTable,
+	Headers:           slices.Concat(openaiHeadersTable, anthropicHeadersTable),
+	Refunds:           chatRefundsTable,
+	CountsCacheReads:  true,
+	ReservesMaxTokens: true,
+	JointTokens:       true,
 }
 
 // groqTable reads Groq, whose requests are counted by day, and whose cached tokens are

@@ -35,8 +35,15 @@ type Profile struct {
 	Refunds [limiter.ClassUnknown + 1]Refund
 	// Weights say how often an output token counts, by model; once where none fits.
 	Weights []ModelWeight
-	// CountsCacheReads says that input tokens read from the cache count.
+	// CountsCacheReads says that input tokens read from the cache count, where the
+	// configuration of a quota does not say.
 	CountsCacheReads bool
+	// CacheReadModels are parts of the names of models, in lower case, of which they count
+	// also where those of others do not.
+	CacheReadModels []string
+	// ReservesMaxTokens says that the upstream holds max_tokens from the start of a call,
+	// where the configuration of a quota does not say.
+	ReservesMaxTokens bool
 	// JointTokens says that input and output share one limit. What is said of it is
 	// taken to be about input, by far the larger part.
 	JointTokens bool
@@ -138,7 +145,7 @@ const (
 // Check says what is wrong with a profile that somebody wrote, if anything is, and in
 // which of its parts.
 func (p *Profile) Check() error {
-	if n := max(len(p.Rules), len(p.Types), len(p.Meters), len(p.Numbers), len(p.Waits), len(p.Untils), len(p.Headers), len(p.Weights)); n > maxEntries {
+	if n := max(len(p.Rules), len(p.Types), len(p.Meters), len(p.Numbers), len(p.Waits), len(p.Untils), len(p.Headers), len(p.Weights), len(p.CacheReadModels)); n > maxEntries {
 		return fmt.Errorf("provider %q: a list of %d entries, want at most %d", p.Name, n, maxEntries)
 	}
 	for i, r := range p.Rules {
@@ -205,6 +212,7 @@ func (p *Profile) checkWords() error {
 	each("waits", len(p.Waits), true, func(i int) string { return p.Waits[i] })
 	each("untils", len(p.Untils), true, func(i int) string { return p.Untils[i] })
 	each("headers", len(p.Headers), true, func(i int) string { return strings.TrimSuffix(p.Headers[i].Name, "*") })
+	each("cache read models", len(p.CacheReadModels), true, func(i int) string { return p.CacheReadModels[i] })
 	each("weights", len(p.Weights), true, func(i int) string { return p.Weights[i].Text })
 	return err
 }

@@ -63,6 +63,7 @@ func TestCheck(t *testing.T) {
 		"headers[0]: no text":           {Headers: []HeaderRule{{Name: "*"}}},
 		"headers[0]: no meter":          {Headers: []HeaderRule{{Name: "x", Meter: 9}}},
 		"weights[0]: weight 0":          {Weights: []ModelWeight{{Text: "x"}}},
+		"cache read models[0]: no text": {CacheReadModels: []string{""}},
 		"weights[0]: no text":           {Weights: []ModelWeight{{Weight: 5}}},
 	} {
 		p.Name = "mine"
@@ -188,20 +189,20 @@ func judge(t *testing.T, all map[string]judged) {
 func TestOutcomeOfUsage(t *testing.T) {
 	used := Usage{Input: 25, CacheCreation: 7, CacheRead: 100, Output: 42, HasInput: true, HasCacheCreation: true, HasCacheRead: true, HasOutput: true}
 	judge(t, map[string]judged{
-		"cache reads do not count": {"anthropic", Answer{Status: 200}, used, limiter.Outcome{
-			Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1, InputTokens: 32, OutputTokens: 42}, HasInput: true, HasOutput: true, Learn: true,
+		"cache reads are told apart": {"anthropic", Answer{Status: 200}, used, limiter.Outcome{
+			Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1, InputTokens: 32, OutputTokens: 42}, CacheReads: 100, HasInput: true, HasOutput: true, Learn: true,
 		}},
-		"cache reads count": {"openai", Answer{Status: 200}, used, limiter.Outcome{
-			Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1, InputTokens: 132, OutputTokens: 42}, HasInput: true, HasOutput: true, Learn: true,
+		"and count by themselves": {"openai", Answer{Status: 200}, used, limiter.Outcome{
+			Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1, InputTokens: 32, OutputTokens: 42}, CacheReads: 100, CountCacheReads: true, HasInput: true, HasOutput: true, Learn: true,
 		}},
 		"output counts five times": {"bedrock", Answer{Status: 200, Model: "anthropic.claude-opus-4-6-v1"}, used, limiter.Outcome{
-			Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1, InputTokens: 32, OutputTokens: 210}, HasInput: true, HasOutput: true, Learn: true,
+			Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1, InputTokens: 32, OutputTokens: 210}, CacheReads: 100, HasInput: true, HasOutput: true, Learn: true,
 		}},
 		"and once": {"bedrock", Answer{Status: 200, Model: "anthropic.claude-3-5-sonnet-20241022-v2:0"}, used, limiter.Outcome{
-			Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1, InputTokens: 32, OutputTokens: 42}, HasInput: true, HasOutput: true, Learn: true,
+			Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1, InputTokens: 32, OutputTokens: 42}, CacheReads: 100, HasInput: true, HasOutput: true, Learn: true,
 		}},
 		"usage alone": {"anthropic", Answer{}, used, limiter.Outcome{
-			Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1, InputTokens: 32, OutputTokens: 42}, HasInput: true, HasOutput: true,
+			Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1, InputTokens: 32, OutputTokens: 42}, CacheReads: 100, HasInput: true, HasOutput: true,
 		}},
 		"nothing": {"anthropic", Answer{}, Usage{}, limiter.Outcome{Class: limiter.ClassUnknown, Usage: limiter.Usage{Requests: 1}}},
 		"unused": {"anthropic", Answer{Unsent: true}, used, limiter.Outcome{
@@ -254,6 +255,21 @@ func TestReadAllocates(t *testing.T) {
 		})
 		if got > float64(want) {
 			t.Errorf("status %d: %v allocations, want %d", a.Status, got, want)
+		}
+	}
+}
+
+// Anthropic: "cache_read_input_tokens do not count towards ITPM for most models"; of
+// Claude 3 and 3.5 Haiku they do (https://docs.claude.com/en/api/rate-limits, the models
+// marked with a dagger).
+func TestModelsWhoseCacheReadsCount(t *testing.T) {
+	for model, want := range map[string]bool{
+		"claude-3-haiku-20240307": true, "claude-3-5-haiku-20241022": true, "claude-3-5-haiku-latest": true,
+		"claude-haiku-4-5": false, "claude-3-5-sonnet-20241022": false, "claude-opus-4-8": false, "claude-3-7-sonnet-latest": false,
+	} {
+		got := slices.ContainsFunc(Anthropic().CacheReadModels, func(part string) bool { return strings.Contains(model, part) })
+		if got != want {
+			t.Errorf("cache reads of %s count: %t", model, got)
 		}
 	}
 }

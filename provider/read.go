@@ -257,7 +257,10 @@ func (p *Profile) Outcome(r *Reading, u *Usage) limiter.Outcome {
 		h[o.Named] = limiter.HeaderState{Limit: r.Limit, HasLimit: true}
 	}
 	o.Usage.Requests = 1
-	o.Usage.InputTokens, o.HasInput = u.Counted(p.CountsCacheReads)
+	o.Usage.InputTokens, o.HasInput = u.Counted(false)
+	if o.HasInput {
+		o.CacheReads, o.CountCacheReads = min(u.CacheRead, limiter.MaxAmount), p.CountsCacheReads
+	}
 	o.Usage.OutputTokens, o.HasOutput = weighed(u.Output, r.Weight), u.HasOutput
 	o.Learn = r.Class == limiter.ClassOK && u.Any()
 	return o

@@ -7,7 +7,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/weir-project/weir/limiter"
-	"github.com/weir-project/weir/provider"
 )
 
 // settled says what came of a report that a proxy sent.
@@ -126,10 +125,10 @@ func (s *settler) unasked(ctx context.Context, now limiter.Instant, a *active, r
 		return settledUnattributed
 	}
 	used := r.usage.spent()
-	input, _ := used.Counted(provider.Named(r.provider).CountsCacheReads)
+	input, _ := used.Counted(true)
 	spent := limiter.Estimate{
 		Exact: true, Requests: 1,
-		InputTokens: input, HasInput: true,
+		InputTokens: input, CachedInputTokens: min(used.CacheRead, input), HasInput: true,
 		MaxTokens: min(r.usage.output, limiter.MaxAmount), HasMax: true,
 	}
 	if !r.trusted {

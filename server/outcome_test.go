@@ -209,6 +209,43 @@ func TestSpendingThatNobodyAskedFor(t *testing.T) {
 	})
 }
 
+// What was read from the prompt cache is charged where the quota says so, whatever is
+// usual of its provider, by every door and also where nobody had asked.
+func TestCacheReadsAreChargedAsTheQuotaSays(t *testing.T) {
+	e := ending{status: 200, details: "via_upstream", attempts: 1, metadata: "input_tokens=100 cache_read_input_tokens=4000 output_tokens=42"}
+	for name, tc := range map[string]struct {
+		change func(*limiter.QuotaSpec)
+		input  uint64
+	}{
+		"as is usual":           {func(*limiter.QuotaSpec) {}, 100},
+		"counted":               {func(q *limiter.QuotaSpec) { q.CountsCacheReads = true }, 4100},
+		"counted of this model": {func(q *limiter.QuotaSpec) { q.CacheReadModels = []string{"*claude-lab*"} }, 4100},
+		"counted of another":    {func(q *limiter.QuotaSpec) { q.CacheReadModels = []string{"*claude-3-haiku*"} }, 100},
+		"another provider's":    {func(q *limiter.QuotaSpec) { q.Provider = "openai" }, 100},
+	} {
+		spec := worldSpec()
+		tc.change(&spec.Quotas[0])
+		for door, report := range map[string]func(*rlsWorld) settled{
+			"the call": func(w *rlsWorld) settled { return w.told(t, e.descriptor("reservation="+w.reserve(t, ordinaryAsk))) },
+			"the log": func(w *rlsWorld) settled {
+				a := w.d.loaded.Load()
+				return settled(w.als.entry(t.Context(), a, w.als.words.of(a.Loaded), e.entry("d016", "reservation="+w.reserve(t, ordinaryAsk))))
+			},
+			"nobody's": func(w *rlsWorld) settled { return w.told(t, e.descriptor("org=acme model=claude-lab-1 request_id=x")) },
+		} {
+			t.Run(name+", "+door, func(t *testing.T) {
+				w := newRLSWorld(t, spec)
+				if got := report(w); got != settledNow && got != settledSpent {
+					t.Errorf("%v", got)
+				}
+				if got, want := w.used(t), (limiter.Usage{Requests: 1, InputTokens: tc.input, OutputTokens: 42}); got != want {
+					t.Errorf("charged %+v, want %+v", got, want)
+				}
+			})
+		}
+	}
+}
+
 func TestOwnDenialsTeachNothing(t *testing.T) {
 	w := newRLSWorld(t, worldSpec())
 	e := ending{status: 429, details: "request_rate_limited", metadata: "error_type=rate_limit_error retry_after=3", flags: &alsv3.ResponseFlags{RateLimited: true}}
@@ -354,16 +391,16 @@ func TestOutcomeOf(t *testing.T) {
 		"nothing known": {report{}, limiter.Outcome{Class: limiter.ClassUnknown, Usage: limiter.Usage{Requests: 1}}},
 		"success": {
 			report{status: 200, usage: all},
-			limiter.Outcome{Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1, InputTokens: 32, OutputTokens: 42}, HasInput: true, HasOutput: true, Learn: true},
+			limiter.Outcome{Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1, InputTokens: 32, OutputTokens: 42}, CacheReads: 100, HasInput: true, HasOutput: true, Learn: true},
 		},
 		"success without usage settles a caller's own report": {report{status: 200}, limiter.Outcome{Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1}}},
 		"progress": {
 			report{status: 200, usage: all, progress: true},
-			limiter.Outcome{Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1, InputTokens: 32, OutputTokens: 42}, HasInput: true, HasOutput: true, Progress: true},
+			limiter.Outcome{Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1, InputTokens: 32, OutputTokens: 42}, CacheReads: 100, HasInput: true, HasOutput: true, Progress: true},
 		},
 		"aborted": {
 			report{status: 200, usage: all, aborted: true},
-			limiter.Outcome{Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1, InputTokens: 32, OutputTokens: 42}, HasInput: true, HasOutput: true, OutputFloor: true},
+			limiter.Outcome{Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1, InputTokens: 32, OutputTokens: 42}, CacheReads: 100, HasInput: true, HasOutput: true, OutputFloor: true},
 		},
 		"unsent": {
 			report{unsent: true, usage: all},
@@ -375,7 +412,7 @@ func TestOutcomeOf(t *testing.T) {
 		},
 		"usage and no status": {
 			report{usage: all},
-			limiter.Outcome{Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1, InputTokens: 32, OutputTokens: 42}, HasInput: true, HasOutput: true},
+			limiter.Outcome{Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1, InputTokens: 32, OutputTokens: 42}, CacheReads: 100, HasInput: true, HasOutput: true},
 		},
 		"only cache reads": {
 			report{status: 200, usage: reportedUsage{cacheRead: 9, hasCacheRead: true}},
@@ -413,12 +450,12 @@ func TestOutcomeOf(t *testing.T) {
 		},
 		"output that counts five times": {
 			report{status: 200, provider: "bedrock", usage: all, attributes: []limiter.Entry{{Key: "model", Value: "anthropic.claude-opus-4-6"}}},
-			limiter.Outcome{Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1, InputTokens: 32, OutputTokens: 210}, HasInput: true, HasOutput: true, Learn: true},
+			limiter.Outcome{Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1, InputTokens: 32, OutputTokens: 210}, CacheReads: 100, HasInput: true, HasOutput: true, Learn: true},
 		},
 		"headers that a report carries": {
 			report{status: 200, usage: all, attributes: []limiter.Entry{{Key: "anthropic-ratelimit-requests-limit", Value: "50"}, {Key: "anthropic-ratelimit-requests-remaining", Value: "49"}}},
 			limiter.Outcome{
-				Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1, InputTokens: 32, OutputTokens: 42}, HasInput: true, HasOutput: true, Learn: true,
+				Class: limiter.ClassOK, Usage: limiter.Usage{Requests: 1, InputTokens: 32, OutputTokens: 42}, CacheReads: 100, HasInput: true, HasOutput: true, Learn: true,
 				Headers: [3]limiter.HeaderState{{Limit: 50, HasLimit: true, Remaining: 49, HasRemaining: true}},
 			},
 		},

@@ -130,7 +130,8 @@ type Quota struct {
 	// less is reserved. Default: true for azure and bedrock.
 	ReservesMaxTokens *bool `protobuf:"varint,8,opt,name=reserves_max_tokens,json=reservesMaxTokens,proto3,oneof" json:"reserves_max_tokens,omitempty"`
 	// The upstream counts input tokens that were read from its prompt cache.
-	// Default: true for openai, azure, mistral, openrouter and generic.
+	// Default: true for openai, azure, mistral, openrouter and generic, and of
+	// anthropic's models for Claude 3 Haiku and Claude 3.5 Haiku.
 	CountsCacheReads *bool `protobuf:"varint,9,opt,name=counts_cache_reads,json=countsCacheReads,proto3,oneof" json:"counts_cache_reads,omitempty"`
 	// What limits per minute mean where the control is learn. cap: they are not
 	// exceeded, whatever the upstream would accept. hint: learning starts from them.
