@@ -7,6 +7,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/weir-project/weir/limiter"
+	"github.com/weir-project/weir/provider"
 )
 
 // place is where something was defined.
@@ -28,13 +29,15 @@ type builder struct {
 	gateways   []string
 	quotas     []limiter.QuotaSpec
 	names      map[string]place // of quotas and rules
+	providers  map[string]*provider.Profile
+	described  map[string]place // the names of providers
 	domains    []*domainTree
 	byName     map[string]*domainTree
 	rules      int
 }
 
 func newBuilder(r *report) *builder {
-	return &builder{report: r, vocabulary: DefaultVocabulary(), names: map[string]place{}, byName: map[string]*domainTree{}}
+	return &builder{report: r, vocabulary: DefaultVocabulary(), names: map[string]place{}, described: map[string]place{}, byName: map[string]*domainTree{}}
 }
 
 // domainTree is a domain as it grows.

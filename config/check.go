@@ -147,12 +147,16 @@ func expectation(v *protovalidate.Violation) string {
 	switch {
 	case v.Proto.GetRuleId() == "string.in":
 		return expectedWords(v)
-	case d == nil, path[len(path)-1].GetSubscript() != nil, d.Kind() == protoreflect.StringKind && !isDuration(d) && !isShare(d):
+	case d == nil, path[len(path)-1].GetSubscript() != nil, d.Kind() == protoreflect.StringKind && !isDuration(d) && !isShare(d) && !isHeader(d):
 		return ", expected text"
+	case isHeader(d):
+		return ", expected the name of a header"
 	case isDuration(d):
 		return ", expected a duration such as 500ms, 10s, 1m, 24h or 7d"
 	case isShare(d):
 		return ", expected a share such as 50% or 0.5"
+	case v.Proto.GetRuleId() == "uint64.gte_lte" && d.ContainingMessage().Name() == "ProviderRule":
+		return ", expected a status from 100 to 999"
 	case v.Proto.GetRuleId() == "uint64.gte_lte":
 		return ", expected a whole number from 1 to 1000000"
 	case d.IsList():
@@ -193,6 +197,11 @@ func isDuration(d protoreflect.FieldDescriptor) bool {
 		return true
 	}
 	return false
+}
+
+// isHeader says whether a field holds the name of a header.
+func isHeader(d protoreflect.FieldDescriptor) bool {
+	return d.ContainingMessage().Name() == "LimitHeaders" || d.FullName() == "weir.config.v1.RetryAfterHeader.header"
 }
 
 // isShare says whether a field holds a part of a whole.

@@ -12,6 +12,7 @@ package config
 
 import (
 	"github.com/weir-project/weir/limiter"
+	"github.com/weir-project/weir/provider"
 )
 
 // Loaded is a validated configuration: one version of everything that decides. It
@@ -26,7 +27,9 @@ type Loaded struct {
 	// Gateways are the names in certificates of those whose reports are believed at
 	// once; empty: whoever speaks Envoy's protocols.
 	Gateways []string
-	// Digest is 12 hex digits of a SHA-256 over Spec, Vocabulary and Gateways: equal digests
+	// Providers are those that the files describe, by name; see [Loaded.Profile].
+	Providers map[string]*provider.Profile
+	// Digest is 12 hex digits of a SHA-256 over all of that: equal digests
 	// decide alike, whatever the files are called and however they are laid out.
 	Digest string
 	// ModelClasses are the classes of models as the provider itself tells them, by model.
@@ -47,6 +50,15 @@ type Loaded struct {
 // limits of one. The server derives it from the model.
 const ModelClass = "model_class"
 
+// Profile returns what is known of the provider of that name: what the files say, or
+// else what weir knows by itself, as [provider.Named] has it.
+func (l *Loaded) Profile(name string) *provider.Profile {
+	if p := l.Providers[name]; p != nil {
+		return p
+	}
+	return provider.Named(name)
+}
+
 // Builtin is the only entry of [Loaded.Sources] where no files were given.
 const Builtin = "built-in"
 
@@ -61,6 +73,8 @@ const (
 	// MaxDepth bounds the nesting of mappings and lists in weir's own files, and of
 	// descriptors in those of envoyproxy/ratelimit.
 	MaxDepth = 32
+	// MaxProviders bounds the providers of all files together.
+	MaxProviders = 256
 	// MaxRules bounds the rules of all files together, and the quotas too.
 	MaxRules = 10_000
 	// MaxProblems bounds the problems that one Error holds.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 
 	"github.com/weir-project/weir/limiter"
+	"github.com/weir-project/weir/provider"
 )
 
 // Load reads and checks the files and directories that paths name, and compiles
@@ -23,7 +24,8 @@ func build(paths []string, s snapshot, r *report, prev *Loaded) (*Loaded, error)
 	l := &Loaded{Spec: builtinSpec(), Vocabulary: DefaultVocabulary(), Sources: []string{Builtin}, state: s.state}
 	if len(paths) > 0 && !s.partial {
 		b := read(s.files, r)
-		l.Spec, l.Vocabulary, l.Gateways, l.Sources = b.spec(), b.vocabulary, b.gateways, nil
+		l.Spec, l.Vocabulary, l.Sources = b.spec(), b.vocabulary, nil
+		l.Providers, l.Gateways = b.providers, b.gateways
 		for _, f := range s.files {
 			l.Sources = append(l.Sources, f.path)
 		}
@@ -48,8 +50,8 @@ func build(paths []string, s snapshot, r *report, prev *Loaded) (*Loaded, error)
 	return l, nil
 }
 
-// read parses and translates files. The llm blocks come first, since they decide
-// what rules mean.
+// read parses and translates files. The llm blocks and the providers come first, since
+// they decide what rules and quotas mean.
 func read(files []source, r *report) *builder {
 	b := newBuilder(r)
 	var natives []*native
@@ -66,6 +68,7 @@ func read(files []source, r *report) *builder {
 	for _, f := range natives {
 		f.takeLLM(b)
 		f.takeTrust(b)
+		f.takeProviders(b)
 	}
 	for _, f := range natives {
 		f.translate(b)
@@ -84,9 +87,10 @@ func digest(l *Loaded) (string, error) {
 	text, err := json.Marshal(struct {
 		Spec       limiter.Spec
 		Vocabulary Vocabulary
-		Gateways   []string          `json:",omitempty"`
-		Classes    map[string]string `json:",omitempty"`
-	}{l.Spec, l.Vocabulary, l.Gateways, l.ModelClasses})
+		Gateways   []string                     `json:",omitempty"`
+		Classes    map[string]string            `json:",omitempty"`
+		Providers  map[string]*provider.Profile `json:",omitempty"`
+	}{l.Spec, l.Vocabulary, l.Gateways, l.ModelClasses, l.Providers})
 	if err != nil {
 		return "", err
 	}

@@ -65,7 +65,8 @@ func (f *native) quota(b *builder, q *configv1.Quota, n *yaml.Node) {
 	if spec.Provider == "" {
 		spec.Provider = "generic"
 	}
-	meter(&spec, q, provider.Named(spec.Provider))
+	f.checkProvider(b, spec.Provider, child(n, "provider"))
+	meter(&spec, q, b.profile(spec.Provider))
 	if per := child(n, "per"); len(spec.Per) == 0 {
 		// A list that is there and empty says: one allotment for all.
 		spec.Per = []string{"org"}

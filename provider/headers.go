@@ -15,6 +15,8 @@ type headers struct {
 	policies, policing string // RateLimit-Policy and RateLimit
 	spent              bool   // a window of unknown length is used up
 	window             time.Duration
+	wait               time.Duration // what headers of the profile's own ask for
+	oddWait            bool          // of which something is not believed
 	opening            time.Duration // until a limit that is used up has more
 }
 
@@ -52,10 +54,10 @@ func (p *Profile) readHeaders(hs []limiter.Entry, now limiter.Instant, r *Readin
 		r.Odd |= OddCount
 	}
 	for i := range hs {
-		if !h.common(&hs[i], r) {
-			if rule := p.headerRule(hs[i].Key); rule != nil {
-				h.take(rule, hs[i].Value, now, &states, r)
-			}
+		if rule := p.headerRule(hs[i].Key); rule != nil {
+			h.take(rule, hs[i].Value, now, &states, r)
+		} else {
+			h.common(&hs[i], r)
 		}
 	}
 	h.standing(&states, r)
@@ -64,7 +66,7 @@ func (p *Profile) readHeaders(hs []limiter.Entry, now limiter.Instant, r *Readin
 }
 
 // common takes in a header that any upstream may send, if it is one.
-func (h *headers) common(in *limiter.Entry, r *Reading) bool {
+func (h *headers) common(in *limiter.Entry, r *Reading) {
 	for i := range commonHeadersTable {
 		if !equalFold(in.Key, commonHeadersTable[i].name) {
 			continue
@@ -88,9 +90,8 @@ func (h *headers) common(in *limiter.Entry, r *Reading) bool {
 				r.Retry = RetryNo
 			}
 		}
-		return true
+		return
 	}
-	return false
 }
 
 func (p *Profile) headerRule(name string) *HeaderRule {
@@ -157,7 +158,26 @@ func (h *headers) take(rule *HeaderRule, value string, now limiter.Instant, stat
 			r.Odd |= OddHeader
 		}
 		r.Aside++
+	case PartWaitSeconds, PartWaitMillis, PartWaitDate:
+		h.takeWait(rule.Part, value, now)
 	}
+}
+
+// takeWait takes in a header that asks for a wait. Where several do, the longest counts.
+func (h *headers) takeWait(part Part, value string, now limiter.Instant) {
+	var d time.Duration
+	var odd bool
+	switch part {
+	case PartWaitMillis:
+		d, odd = readWait(value, time.Millisecond, now)
+	case PartWaitDate:
+		var ok bool
+		d, ok = instantOrSpan(value, now)
+		odd = !ok
+	default:
+		d, odd = readWait(value, time.Second, now)
+	}
+	h.wait, h.oddWait = max(h.wait, d), h.oddWait || odd
 }
 
 // finish puts what was gathered into r.
@@ -232,9 +252,13 @@ func instantOrSpan(value string, now limiter.Instant) (time.Duration, bool) {
 // retryAfter reads how long the headers ask to wait; 0 if they do not. odd says that
 // something was said that is not believed as it is.
 func (h *headers) retryAfter(a *Answer, now limiter.Instant) (d time.Duration, odd bool) {
-	if d, odd = readWait(h.millis, time.Millisecond, now); d > 0 {
-		return d, odd
+	if h.wait > 0 {
+		return h.wait, h.oddWait
 	}
+	if d, odd = readWait(h.millis, time.Millisecond, now); d > 0 {
+		return d, odd || h.oddWait
+	}
+	odd = odd || h.oddWait
 	if a.RetryIn > 0 {
 		d, clamped := believable(float64(a.RetryIn))
 		return d, odd || clamped

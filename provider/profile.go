@@ -117,6 +117,11 @@ const (
 	// length, and when the next one begins.
 	PartWindowRemaining
 	PartWindowReset
+	// PartWaitSeconds, PartWaitMillis and PartWaitDate: how long a refused call is to
+	// wait. The meter means nothing.
+	PartWaitSeconds
+	PartWaitMillis
+	PartWaitDate
 	numParts
 )
 

@@ -273,3 +273,35 @@ func TestModelsWhoseCacheReadsCount(t *testing.T) {
 		}
 	}
 }
+
+// Headers that a profile names itself say how long to wait, before those that all send.
+func TestOwnWaits(t *testing.T) {
+	p := Generic()
+	p.Headers = append([]HeaderRule{
+		{Name: "x-wait", Part: PartWaitSeconds}, {Name: "x-wait-ms", Part: PartWaitMillis}, {Name: "x-until", Part: PartWaitDate},
+	}, p.Headers...)
+	if err := p.Check(); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		headers []limiter.Entry
+		want    time.Duration
+		odd     Oddities
+	}{
+		"seconds":                  {entries("X-Wait", "1.5"), 1500 * time.Millisecond, 0},
+		"milliseconds":             {entries("x-wait-ms", "250"), 250 * time.Millisecond, 0},
+		"a date":                   {entries("x-until", "2026-08-20T12:00:30Z"), 30 * time.Second, 0},
+		"seconds since 1970":       {entries("x-until", "1787227207"), 7 * time.Second, 0},
+		"before the usual ones":    {entries("retry-after-ms", "9000", "x-wait", "2", "retry-after", "9"), 2 * time.Second, 0},
+		"the longest":              {entries("x-wait", "2", "x-wait-ms", "3000"), 3 * time.Second, 0},
+		"else the usual ones":      {entries("retry-after", "9"), 9 * time.Second, 0},
+		"nonsense, then the usual": {entries("x-wait", "soon", "retry-after", "9"), 9 * time.Second, OddRetryAfter},
+		"no date":                  {entries("x-until", "soon"), 0, OddRetryAfter},
+		"a day":                    {entries("x-wait", "86400"), time.Hour, OddRetryAfter},
+		"negative":                 {entries("x-wait-ms", "-4"), 0, OddRetryAfter},
+	} {
+		if got := p.Read(&Answer{Status: 429, Headers: tc.headers}, noon); got.RetryAfter != tc.want || got.Odd != tc.odd {
+			t.Errorf("%s: %v, odd %v; want %v, odd %v", name, got.RetryAfter, got.Odd, tc.want, tc.odd)
+		}
+	}
+}

@@ -60,8 +60,8 @@ func (u *reportedUsage) spent() provider.Usage {
 	}
 }
 
-// reading says what the upstream's answer, which came at now, means.
-func (r *report) reading(now limiter.Instant) provider.Reading {
+// reading says what the upstream's answer, which came at now, means by its profile.
+func (r *report) reading(p *provider.Profile, now limiter.Instant) provider.Reading {
 	if r.aborted && !r.unsent && r.status >= 300 {
 		// The status is the proxy's own, or the answer did not come whole.
 		return provider.Reading{Class: limiter.ClassUnknown}
@@ -70,7 +70,7 @@ func (r *report) reading(now limiter.Instant) provider.Reading {
 	if len(headers) == 0 {
 		headers = r.attributes // descriptors carry headers under their own names
 	}
-	return provider.Named(r.provider).Read(&provider.Answer{
+	return p.Read(&provider.Answer{
 		Status:     r.status,
 		ErrorType:  r.errorType,
 		Message:    r.errorMessage,
@@ -93,17 +93,18 @@ func attribute(attrs []limiter.Entry, w word) string {
 	return ""
 }
 
-// outcomeOf says what a report means to the reservation of its call.
+// outcomeOf says what a report means to the reservation of its call. p is the profile of
+// the provider that it is about.
 //
 // What the upstream stated is charged. What it did not state stays charged as
 // reserved, unless it is of a class of failures that the upstream does not count.
-func outcomeOf(r report, now limiter.Instant) limiter.Outcome {
-	read, used := r.reading(now), r.usage.spent()
+func outcomeOf(r report, p *provider.Profile, now limiter.Instant) limiter.Outcome {
+	read, used := r.reading(p, now), r.usage.spent()
 	if r.aborted && !r.unsent {
 		// The answer is not the upstream's own, or not all of it.
 		read.Refund = provider.Refund{}
 	}
-	o := provider.Named(r.provider).Outcome(&read, &used)
+	o := p.Outcome(&read, &used)
 	o.Progress, o.Sent, o.Trusted = r.progress, r.sent, r.trusted
 	o.OutputFloor = o.OutputFloor || r.aborted && !r.unsent || r.partial
 	o.Learn = o.Learn && !o.OutputFloor && !r.progress

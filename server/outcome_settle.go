@@ -83,7 +83,7 @@ func (s *settler) apply(ctx context.Context, now limiter.Instant, a *active, r *
 		}
 		return s.unasked(ctx, now, a, r)
 	}
-	o := outcomeOf(*r, now)
+	o := outcomeOf(*r, a.Profile(r.provider), now)
 	if !r.trusted && r.ref.ID == (limiter.ID{}) && r.tenant == "" {
 		// Request ids can be guessed: who names neither the reservation nor its tenant
 		// tells nothing about the quota.
@@ -153,7 +153,7 @@ func (s *settler) unasked(ctx context.Context, now limiter.Instant, a *active, r
 	}
 	if c.decision.Opened {
 		// The reservation makes the other path's report of the same call a replay.
-		o := outcomeOf(*r, now)
+		o := outcomeOf(*r, a.Profile(r.provider), now)
 		o.HasInput, o.HasOutput, o.Progress = true, true, false
 		unteach(&o) // a refusal counts only for a call that was asked for
 		if _, err := s.d.store.Report(ctx, now, Ref{ID: c.decision.ID}, "", o); err != nil {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/weir-project/weir/config"
 	"github.com/weir-project/weir/limiter"
+	"github.com/weir-project/weir/provider"
 )
 
 // ending is one way in which a call ends, as both doors tell of it.
@@ -246,6 +248,48 @@ func TestCacheReadsAreChargedAsTheQuotaSays(t *testing.T) {
 	}
 }
 
+// Answers of a provider that the configuration describes mean what that says, until
+// another configuration says otherwise.
+func TestAnswersOfAProviderOfOnesOwn(t *testing.T) {
+	t.Chdir(t.TempDir())
+	load := func(class string) *config.Loaded {
+		text := "providers: [{name: ours, rules: [{status: 420, class: " + class + "}]}]\n" +
+			"quotas: [{name: a, provider: ours, control: fixed, limits: {requests_per_minute: 50, input_tokens_per_minute: 80000, output_tokens_per_minute: 16000}}]\n"
+		if err := os.WriteFile("weir.yaml", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l, err := config.Load([]string{"weir.yaml"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	w := newRLSWorld(t, worldSpec())
+	e := ending{status: 420, details: "via_upstream", attempts: 1}
+	for _, step := range []struct {
+		class string
+		names string
+		used  limiter.Usage
+	}{
+		{"unused", "", limiter.Usage{}},
+		{"server", "", limiter.Usage{Requests: 1, InputTokens: 1000}},
+		{"unused", "provider=ours", limiter.Usage{}},
+		{"unused", "provider=openai", limiter.Usage{Requests: 1}},
+	} {
+		w.d.apply(load(step.class))
+		before := w.used(t)
+		w.told(t, e.descriptor(step.names+" reservation="+w.reserve(t, strings.Replace(ordinaryAsk, "request_id=d016", "", 1))))
+		after := w.used(t)
+		got := limiter.Usage{
+			Requests: after.Requests - before.Requests, InputTokens: after.InputTokens - before.InputTokens,
+			OutputTokens: after.OutputTokens - before.OutputTokens,
+		}
+		if got != step.used {
+			t.Errorf("%s, %q: charged %+v, want %+v", step.class, step.names, got, step.used)
+		}
+	}
+}
+
 func TestOwnDenialsTeachNothing(t *testing.T) {
 	w := newRLSWorld(t, worldSpec())
 	e := ending{status: 429, details: "request_rate_limited", metadata: "error_type=rate_limit_error retry_after=3", flags: &alsv3.ResponseFlags{RateLimited: true}}
@@ -461,7 +505,7 @@ func TestOutcomeOf(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(tc.want, outcomeOf(tc.report, 0)); diff != "" {
+			if diff := cmp.Diff(tc.want, outcomeOf(tc.report, provider.Named(tc.report.provider), 0)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
@@ -489,7 +533,7 @@ func TestWaitsAndHeadersReachTheCore(t *testing.T) {
 		if door == "the caller" {
 			want.Sent = 5e9 + 6
 		}
-		if diff := cmp.Diff(want, outcomeOf(r, 0)); diff != "" {
+		if diff := cmp.Diff(want, outcomeOf(r, provider.Named(r.provider), 0)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", door, diff)
 		}
 	}

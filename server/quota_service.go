@@ -161,7 +161,7 @@ func (q *quotaService) report(ctx context.Context, now limiter.Instant, c *repor
 	r := c.terms(Ref{ID: id})
 	a := q.d.loaded.Load()
 	r.provider, r.trusted = a.provider, a.trusts(ctx, false)
-	st, err := q.d.store.Report(ctx, now, Ref{ID: id}, c.tenant, outcomeOf(r, now))
+	st, err := q.d.store.Report(ctx, now, Ref{ID: id}, c.tenant, outcomeOf(r, a.Profile(r.provider), now))
 	return q.standing(c.reservation, st, err)
 }
 

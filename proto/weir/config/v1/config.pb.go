@@ -38,7 +38,11 @@ type Config struct {
 	Rules []*Rule `protobuf:"bytes,2,rep,name=rules,proto3" json:"rules,omitempty"`
 	// How descriptors and access logs speak about LLM calls. At most one file may
 	// have this block.
-	Llm           *Llm `protobuf:"bytes,3,opt,name=llm,proto3" json:"llm,omitempty"`
+	Llm *Llm `protobuf:"bytes,3,opt,name=llm,proto3" json:"llm,omitempty"`
+	// Upstreams whose answers weir does not know by itself. At most 256 in all files.
+	Providers []*Provider `protobuf:"bytes,4,rep,name=providers,proto3" json:"providers,omitempty"`
+	// Whose reports are believed. At most one file may have this block.
+	Trust         *Trust `protobuf:"bytes,11,opt,name=trust,proto3" json:"trust,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -94,15 +98,80 @@ func (x *Config) GetLlm() *Llm {
 	return nil
 }
 
+func (x *Config) GetProviders() []*Provider {
+	if x != nil {
+		return x.Providers
+	}
+	return nil
+}
+
+func (x *Config) GetTrust() *Trust {
+	if x != nil {
+		return x.Trust
+	}
+	return nil
+}
+
+// Trust says whose word counts at once for all who share a quota. What anybody else
+// reports closes their own lane, and moves what is shared as far as others bear it out.
+type Trust struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Gateways, by a name in the certificate that they show: a DNS name, a URI (such as a
+	// SPIFFE id) or the common name. They are trusted on the gRPC port, whatever protocol
+	// they speak, and nobody else is. Needs --tls-client-ca. Default: whoever speaks
+	// Envoy's protocols over gRPC is trusted, and callers of weir.v1 and of /json are not.
+	Gateways      []string `protobuf:"bytes,1,rep,name=gateways,proto3" json:"gateways,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Trust) Reset() {
+	*x = Trust{}
+	mi := &file_weir_config_v1_config_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Trust) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Trust) ProtoMessage() {}
+
+func (x *Trust) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_config_v1_config_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Trust.ProtoReflect.Descriptor instead.
+func (*Trust) Descriptor() ([]byte, []int) {
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Trust) GetGateways() []string {
+	if x != nil {
+		return x.Gateways
+	}
+	return nil
+}
+
 // Quota is one upstream allotment: what a provider grants an organisation, for
 // example on one class of models.
 type Quota struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name, unique among quotas and rules; shown in answers, metrics and logs.
 	Name *string `protobuf:"bytes,1,opt,name=name,proto3,oneof" json:"name,omitempty"`
-	// Whose answers the upstream speaks. Default: generic. It also decides the
-	// defaults of reserves_max_tokens and counts_cache_reads. It does not select
-	// requests; for that name provider under match.
+	// Whose answers the upstream speaks: anthropic, openai, azure, bedrock, vertex,
+	// gemini, groq, mistral, openrouter, generic, or one of providers. Default: generic.
+	// It also decides the defaults of reserves_max_tokens and counts_cache_reads. It
+	// does not select requests; for that name provider under match.
 	Provider *string `protobuf:"bytes,2,opt,name=provider,proto3,oneof" json:"provider,omitempty"`
 	// Which requests belong to the quota: an attribute (org, model, tenant,
 	// provider, credential, workspace, long_context, priority, or one of your own)
@@ -146,7 +215,7 @@ type Quota struct {
 
 func (x *Quota) Reset() {
 	*x = Quota{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[1]
+	mi := &file_weir_config_v1_config_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -158,7 +227,7 @@ func (x *Quota) String() string {
 func (*Quota) ProtoMessage() {}
 
 func (x *Quota) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[1]
+	mi := &file_weir_config_v1_config_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -171,7 +240,7 @@ func (x *Quota) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quota.ProtoReflect.Descriptor instead.
 func (*Quota) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{1}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Quota) GetName() string {
@@ -251,6 +320,422 @@ func (x *Quota) GetTenants() *Tenants {
 	return nil
 }
 
+// Provider says what the answers of an upstream mean: all that based_on knows, and
+// before it what stands here.
+type Provider struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name, by which quotas and reports speak of it; unique, and none of weir's own.
+	Name *string `protobuf:"bytes,1,opt,name=name,proto3,oneof" json:"name,omitempty"`
+	// Whose answers it speaks otherwise. Default: generic.
+	BasedOn *string `protobuf:"bytes,2,opt,name=based_on,json=basedOn,proto3,oneof" json:"based_on,omitempty"`
+	// What failures mean. The first rule that fits decides; what none fits is read as
+	// based_on does.
+	Rules []*ProviderRule `protobuf:"bytes,3,rep,name=rules,proto3" json:"rules,omitempty"`
+	// Where the upstream's headers say how its limits stand.
+	Headers *ProviderHeaders `protobuf:"bytes,4,opt,name=headers,proto3" json:"headers,omitempty"`
+	// The upstream counts input tokens that were read from its prompt cache. Default:
+	// as based_on.
+	CountsCacheReads *bool `protobuf:"varint,5,opt,name=counts_cache_reads,json=countsCacheReads,proto3,oneof" json:"counts_cache_reads,omitempty"`
+	// The upstream holds max_tokens from the start of a call. Default: as based_on.
+	ReservesMaxTokens *bool `protobuf:"varint,6,opt,name=reserves_max_tokens,json=reservesMaxTokens,proto3,oneof" json:"reserves_max_tokens,omitempty"`
+	// Calls that a limit refused count against the upstream's limit of requests.
+	// Default: as based_on.
+	ChargesRefused *bool `protobuf:"varint,7,opt,name=charges_refused,json=chargesRefused,proto3,oneof" json:"charges_refused,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Provider) Reset() {
+	*x = Provider{}
+	mi := &file_weir_config_v1_config_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Provider) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Provider) ProtoMessage() {}
+
+func (x *Provider) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_config_v1_config_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Provider.ProtoReflect.Descriptor instead.
+func (*Provider) Descriptor() ([]byte, []int) {
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Provider) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *Provider) GetBasedOn() string {
+	if x != nil && x.BasedOn != nil {
+		return *x.BasedOn
+	}
+	return ""
+}
+
+func (x *Provider) GetRules() []*ProviderRule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+func (x *Provider) GetHeaders() *ProviderHeaders {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *Provider) GetCountsCacheReads() bool {
+	if x != nil && x.CountsCacheReads != nil {
+		return *x.CountsCacheReads
+	}
+	return false
+}
+
+func (x *Provider) GetReservesMaxTokens() bool {
+	if x != nil && x.ReservesMaxTokens != nil {
+		return *x.ReservesMaxTokens
+	}
+	return false
+}
+
+func (x *Provider) GetChargesRefused() bool {
+	if x != nil && x.ChargesRefused != nil {
+		return *x.ChargesRefused
+	}
+	return false
+}
+
+// ProviderRule says what a failure means. All that it names must fit; it names a
+// status, a code or a text.
+type ProviderRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The HTTP status, or with status_to the first of a range. Default: 400 to 599.
+	Status *uint64 `protobuf:"varint,1,opt,name=status,proto3,oneof" json:"status,omitempty"`
+	// The last status of the range.
+	StatusTo *uint64 `protobuf:"varint,2,opt,name=status_to,json=statusTo,proto3,oneof" json:"status_to,omitempty"`
+	// The error's type or code, in any case of letters, as a field of the error or
+	// within its message.
+	Code *string `protobuf:"bytes,3,opt,name=code,proto3,oneof" json:"code,omitempty"`
+	// A part of the error's message, in any case of letters.
+	Text *string `protobuf:"bytes,4,opt,name=text,proto3,oneof" json:"text,omitempty"`
+	// What it means. quota: a rate limit is reached; acceleration: the rate grew too
+	// fast; concurrency: too many calls are in flight; entitlement: the credential may
+	// not do this; spend: the money, or the allowance of a day, is spent; overload: the
+	// upstream is overloaded; server: it failed; caller: the request was wrong;
+	// credential: it was not accepted; unused: the upstream did nothing for the call
+	// and counted nothing.
+	Class *string `protobuf:"bytes,5,opt,name=class,proto3,oneof" json:"class,omitempty"`
+	// Believe the wait that comes with it. Default: true.
+	RetryAfter *bool `protobuf:"varint,6,opt,name=retry_after,json=retryAfter,proto3,oneof" json:"retry_after,omitempty"`
+	// The upstream may have been at work on the call, so that nothing is given back of
+	// it. Default: false.
+	Begun         *bool `protobuf:"varint,7,opt,name=begun,proto3,oneof" json:"begun,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProviderRule) Reset() {
+	*x = ProviderRule{}
+	mi := &file_weir_config_v1_config_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProviderRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProviderRule) ProtoMessage() {}
+
+func (x *ProviderRule) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_config_v1_config_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProviderRule.ProtoReflect.Descriptor instead.
+func (*ProviderRule) Descriptor() ([]byte, []int) {
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ProviderRule) GetStatus() uint64 {
+	if x != nil && x.Status != nil {
+		return *x.Status
+	}
+	return 0
+}
+
+func (x *ProviderRule) GetStatusTo() uint64 {
+	if x != nil && x.StatusTo != nil {
+		return *x.StatusTo
+	}
+	return 0
+}
+
+func (x *ProviderRule) GetCode() string {
+	if x != nil && x.Code != nil {
+		return *x.Code
+	}
+	return ""
+}
+
+func (x *ProviderRule) GetText() string {
+	if x != nil && x.Text != nil {
+		return *x.Text
+	}
+	return ""
+}
+
+func (x *ProviderRule) GetClass() string {
+	if x != nil && x.Class != nil {
+		return *x.Class
+	}
+	return ""
+}
+
+func (x *ProviderRule) GetRetryAfter() bool {
+	if x != nil && x.RetryAfter != nil {
+		return *x.RetryAfter
+	}
+	return false
+}
+
+func (x *ProviderRule) GetBegun() bool {
+	if x != nil && x.Begun != nil {
+		return *x.Begun
+	}
+	return false
+}
+
+// ProviderHeaders names headers of answers, in any case of letters.
+type ProviderHeaders struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How the limit of requests per minute stands.
+	Requests *LimitHeaders `protobuf:"bytes,1,opt,name=requests,proto3" json:"requests,omitempty"`
+	// How that of input tokens stands.
+	InputTokens *LimitHeaders `protobuf:"bytes,2,opt,name=input_tokens,json=inputTokens,proto3" json:"input_tokens,omitempty"`
+	// How that of output tokens stands.
+	OutputTokens *LimitHeaders `protobuf:"bytes,3,opt,name=output_tokens,json=outputTokens,proto3" json:"output_tokens,omitempty"`
+	// How that of input and output tokens together stands.
+	Tokens *LimitHeaders `protobuf:"bytes,4,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	// The headers in which a refusal says how long to wait, before retry-after and
+	// retry-after-ms, which are always understood. Where several say it, the longest
+	// wait counts.
+	RetryAfter    []*RetryAfterHeader `protobuf:"bytes,5,rep,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProviderHeaders) Reset() {
+	*x = ProviderHeaders{}
+	mi := &file_weir_config_v1_config_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProviderHeaders) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProviderHeaders) ProtoMessage() {}
+
+func (x *ProviderHeaders) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_config_v1_config_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProviderHeaders.ProtoReflect.Descriptor instead.
+func (*ProviderHeaders) Descriptor() ([]byte, []int) {
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ProviderHeaders) GetRequests() *LimitHeaders {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+func (x *ProviderHeaders) GetInputTokens() *LimitHeaders {
+	if x != nil {
+		return x.InputTokens
+	}
+	return nil
+}
+
+func (x *ProviderHeaders) GetOutputTokens() *LimitHeaders {
+	if x != nil {
+		return x.OutputTokens
+	}
+	return nil
+}
+
+func (x *ProviderHeaders) GetTokens() *LimitHeaders {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+func (x *ProviderHeaders) GetRetryAfter() []*RetryAfterHeader {
+	if x != nil {
+		return x.RetryAfter
+	}
+	return nil
+}
+
+// LimitHeaders are the headers of one meter.
+type LimitHeaders struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The limit per minute.
+	Limit *string `protobuf:"bytes,1,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	// What remains of it.
+	Remaining *string `protobuf:"bytes,2,opt,name=remaining,proto3,oneof" json:"remaining,omitempty"`
+	// When it is whole again: a date, a wait such as 6m0s or in seconds, or seconds
+	// since 1970.
+	Reset_        *string `protobuf:"bytes,3,opt,name=reset,proto3,oneof" json:"reset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LimitHeaders) Reset() {
+	*x = LimitHeaders{}
+	mi := &file_weir_config_v1_config_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LimitHeaders) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LimitHeaders) ProtoMessage() {}
+
+func (x *LimitHeaders) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_config_v1_config_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LimitHeaders.ProtoReflect.Descriptor instead.
+func (*LimitHeaders) Descriptor() ([]byte, []int) {
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *LimitHeaders) GetLimit() string {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return ""
+}
+
+func (x *LimitHeaders) GetRemaining() string {
+	if x != nil && x.Remaining != nil {
+		return *x.Remaining
+	}
+	return ""
+}
+
+func (x *LimitHeaders) GetReset_() string {
+	if x != nil && x.Reset_ != nil {
+		return *x.Reset_
+	}
+	return ""
+}
+
+// RetryAfterHeader is a header that says how long to wait.
+type RetryAfterHeader struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The header's name.
+	Header *string `protobuf:"bytes,1,opt,name=header,proto3,oneof" json:"header,omitempty"`
+	// What it is in: s, ms, or date, which is a date or seconds since 1970. Default: s.
+	Unit          *string `protobuf:"bytes,2,opt,name=unit,proto3,oneof" json:"unit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryAfterHeader) Reset() {
+	*x = RetryAfterHeader{}
+	mi := &file_weir_config_v1_config_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryAfterHeader) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryAfterHeader) ProtoMessage() {}
+
+func (x *RetryAfterHeader) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_config_v1_config_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryAfterHeader.ProtoReflect.Descriptor instead.
+func (*RetryAfterHeader) Descriptor() ([]byte, []int) {
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RetryAfterHeader) GetHeader() string {
+	if x != nil && x.Header != nil {
+		return *x.Header
+	}
+	return ""
+}
+
+func (x *RetryAfterHeader) GetUnit() string {
+	if x != nil && x.Unit != nil {
+		return *x.Unit
+	}
+	return ""
+}
+
 // Tenants are the terms of those who share a quota. Who asks is the attribute
 // tenant.
 type Tenants struct {
@@ -265,7 +750,7 @@ type Tenants struct {
 
 func (x *Tenants) Reset() {
 	*x = Tenants{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[2]
+	mi := &file_weir_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -277,7 +762,7 @@ func (x *Tenants) String() string {
 func (*Tenants) ProtoMessage() {}
 
 func (x *Tenants) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[2]
+	mi := &file_weir_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -290,7 +775,7 @@ func (x *Tenants) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tenants.ProtoReflect.Descriptor instead.
 func (*Tenants) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Tenants) GetDefault() *TenantTerms {
@@ -330,7 +815,7 @@ type TenantTerms struct {
 
 func (x *TenantTerms) Reset() {
 	*x = TenantTerms{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[3]
+	mi := &file_weir_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -342,7 +827,7 @@ func (x *TenantTerms) String() string {
 func (*TenantTerms) ProtoMessage() {}
 
 func (x *TenantTerms) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[3]
+	mi := &file_weir_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -355,7 +840,7 @@ func (x *TenantTerms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TenantTerms.ProtoReflect.Descriptor instead.
 func (*TenantTerms) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *TenantTerms) GetWeight() uint64 {
@@ -431,7 +916,7 @@ type QuotaLimits struct {
 
 func (x *QuotaLimits) Reset() {
 	*x = QuotaLimits{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[4]
+	mi := &file_weir_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -443,7 +928,7 @@ func (x *QuotaLimits) String() string {
 func (*QuotaLimits) ProtoMessage() {}
 
 func (x *QuotaLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[4]
+	mi := &file_weir_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -456,7 +941,7 @@ func (x *QuotaLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaLimits.ProtoReflect.Descriptor instead.
 func (*QuotaLimits) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *QuotaLimits) GetRequestsPerSecond() uint64 {
@@ -603,7 +1088,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[5]
+	mi := &file_weir_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -615,7 +1100,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[5]
+	mi := &file_weir_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -628,7 +1113,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Rule) GetName() string {
@@ -691,7 +1176,7 @@ type Match struct {
 
 func (x *Match) Reset() {
 	*x = Match{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[6]
+	mi := &file_weir_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -703,7 +1188,7 @@ func (x *Match) String() string {
 func (*Match) ProtoMessage() {}
 
 func (x *Match) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[6]
+	mi := &file_weir_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -716,7 +1201,7 @@ func (x *Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Match.ProtoReflect.Descriptor instead.
 func (*Match) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Match) GetKey() string {
@@ -760,7 +1245,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[7]
+	mi := &file_weir_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +1257,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[7]
+	mi := &file_weir_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +1270,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Limit) GetMeter() string {
@@ -835,7 +1320,7 @@ type Llm struct {
 
 func (x *Llm) Reset() {
 	*x = Llm{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[8]
+	mi := &file_weir_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -847,7 +1332,7 @@ func (x *Llm) String() string {
 func (*Llm) ProtoMessage() {}
 
 func (x *Llm) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[8]
+	mi := &file_weir_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -860,7 +1345,7 @@ func (x *Llm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Llm.ProtoReflect.Descriptor instead.
 func (*Llm) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Llm) GetDomains() []string {
@@ -950,7 +1435,7 @@ type LlmKeys struct {
 
 func (x *LlmKeys) Reset() {
 	*x = LlmKeys{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[9]
+	mi := &file_weir_config_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -962,7 +1447,7 @@ func (x *LlmKeys) String() string {
 func (*LlmKeys) ProtoMessage() {}
 
 func (x *LlmKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[9]
+	mi := &file_weir_config_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -975,7 +1460,7 @@ func (x *LlmKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LlmKeys.ProtoReflect.Descriptor instead.
 func (*LlmKeys) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LlmKeys) GetOrg() string {
@@ -1171,16 +1656,20 @@ var File_weir_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1bweir/config/v1/config.proto\x12\x0eweir.config.v1\x1a\x1bbuf/validate/validate.proto\"\xa0\x01\n" +
+	"\x1bweir/config/v1/config.proto\x12\x0eweir.config.v1\x1a\x1bbuf/validate/validate.proto\"\x90\x02\n" +
 	"\x06Config\x128\n" +
 	"\x06quotas\x18\x01 \x03(\v2\x15.weir.config.v1.QuotaB\t\xbaH\x06\x92\x01\x03\x10\x90NR\x06quotas\x125\n" +
 	"\x05rules\x18\x02 \x03(\v2\x14.weir.config.v1.RuleB\t\xbaH\x06\x92\x01\x03\x10\x90NR\x05rules\x12%\n" +
-	"\x03llm\x18\x03 \x01(\v2\x13.weir.config.v1.LlmR\x03llm\"\xd3\x06\n" +
+	"\x03llm\x18\x03 \x01(\v2\x13.weir.config.v1.LlmR\x03llm\x12A\n" +
+	"\tproviders\x18\x04 \x03(\v2\x18.weir.config.v1.ProviderB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\tproviders\x12+\n" +
+	"\x05trust\x18\v \x01(\v2\x15.weir.config.v1.TrustR\x05trust\"9\n" +
+	"\x05Trust\x120\n" +
+	"\bgateways\x18\x01 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x10\x80\x02\x18\x01\"\ar\x05\x10\x01(\x80\x02R\bgateways\"\x81\x06\n" +
 	"\x05Quota\x12&\n" +
 	"\x04name\x18\x01 \x01(\tB\r\xbaH\n" +
-	"\xc8\x01\x01r\x05\x10\x01(\x80\x01H\x00R\x04name\x88\x01\x01\x12}\n" +
-	"\bprovider\x18\x02 \x01(\tB\\\xbaHYrWR\tanthropicR\x06openaiR\x05azureR\abedrockR\x06vertexR\x06geminiR\x04groqR\amistralR\n" +
-	"openrouterR\agenericH\x01R\bprovider\x88\x01\x01\x12R\n" +
+	"\xc8\x01\x01r\x05\x10\x01(\x80\x01H\x00R\x04name\x88\x01\x01\x12+\n" +
+	"\bprovider\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01(\x80\x01H\x01R\bprovider\x88\x01\x01\x12R\n" +
 	"\x05match\x18\x03 \x03(\v2 .weir.config.v1.Quota.MatchEntryB\x1a\xbaH\x17\x9a\x01\x14\x10\x10\"\ar\x05\x10\x01(\x80\x01*\ar\x05\x10\x01(\x80\x02R\x05match\x12%\n" +
 	"\x03per\x18\x04 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\b\x18\x01\"\ar\x05\x10\x01(\x80\x01R\x03per\x123\n" +
 	"\x06limits\x18\x05 \x01(\v2\x1b.weir.config.v1.QuotaLimitsR\x06limits\x122\n" +
@@ -1203,7 +1692,64 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x05_holdB\x16\n" +
 	"\x14_reserves_max_tokensB\x15\n" +
 	"\x13_counts_cache_readsB\r\n" +
-	"\v_limit_mode\"\xe5\x01\n" +
+	"\v_limit_mode\"\x99\x04\n" +
+	"\bProvider\x12&\n" +
+	"\x04name\x18\x01 \x01(\tB\r\xbaH\n" +
+	"\xc8\x01\x01r\x05\x10\x01(\x80\x01H\x00R\x04name\x88\x01\x01\x12|\n" +
+	"\bbased_on\x18\x02 \x01(\tB\\\xbaHYrWR\tanthropicR\x06openaiR\x05azureR\abedrockR\x06vertexR\x06geminiR\x04groqR\amistralR\n" +
+	"openrouterR\agenericH\x01R\abasedOn\x88\x01\x01\x12=\n" +
+	"\x05rules\x18\x03 \x03(\v2\x1c.weir.config.v1.ProviderRuleB\t\xbaH\x06\x92\x01\x03\x10\x80\x01R\x05rules\x129\n" +
+	"\aheaders\x18\x04 \x01(\v2\x1f.weir.config.v1.ProviderHeadersR\aheaders\x121\n" +
+	"\x12counts_cache_reads\x18\x05 \x01(\bH\x02R\x10countsCacheReads\x88\x01\x01\x123\n" +
+	"\x13reserves_max_tokens\x18\x06 \x01(\bH\x03R\x11reservesMaxTokens\x88\x01\x01\x12,\n" +
+	"\x0fcharges_refused\x18\a \x01(\bH\x04R\x0echargesRefused\x88\x01\x01B\a\n" +
+	"\x05_nameB\v\n" +
+	"\t_based_onB\x15\n" +
+	"\x13_counts_cache_readsB\x16\n" +
+	"\x14_reserves_max_tokensB\x12\n" +
+	"\x10_charges_refused\"\xc9\x03\n" +
+	"\fProviderRule\x12'\n" +
+	"\x06status\x18\x01 \x01(\x04B\n" +
+	"\xbaH\a2\x05\x18\xe7\a(dH\x00R\x06status\x88\x01\x01\x12,\n" +
+	"\tstatus_to\x18\x02 \x01(\x04B\n" +
+	"\xbaH\a2\x05\x18\xe7\a(dH\x01R\bstatusTo\x88\x01\x01\x12#\n" +
+	"\x04code\x18\x03 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01(\x80\x02H\x02R\x04code\x88\x01\x01\x12#\n" +
+	"\x04text\x18\x04 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01(\x80\x02H\x03R\x04text\x88\x01\x01\x12\x87\x01\n" +
+	"\x05class\x18\x05 \x01(\tBl\xbaHi\xc8\x01\x01rdR\x05quotaR\faccelerationR\vconcurrencyR\ventitlementR\x05spendR\boverloadR\x06serverR\x06callerR\n" +
+	"credentialR\x06unusedH\x04R\x05class\x88\x01\x01\x12$\n" +
+	"\vretry_after\x18\x06 \x01(\bH\x05R\n" +
+	"retryAfter\x88\x01\x01\x12\x19\n" +
+	"\x05begun\x18\a \x01(\bH\x06R\x05begun\x88\x01\x01B\t\n" +
+	"\a_statusB\f\n" +
+	"\n" +
+	"_status_toB\a\n" +
+	"\x05_codeB\a\n" +
+	"\x05_textB\b\n" +
+	"\x06_classB\x0e\n" +
+	"\f_retry_afterB\b\n" +
+	"\x06_begun\"\xd2\x02\n" +
+	"\x0fProviderHeaders\x128\n" +
+	"\brequests\x18\x01 \x01(\v2\x1c.weir.config.v1.LimitHeadersR\brequests\x12?\n" +
+	"\finput_tokens\x18\x02 \x01(\v2\x1c.weir.config.v1.LimitHeadersR\vinputTokens\x12A\n" +
+	"\routput_tokens\x18\x03 \x01(\v2\x1c.weir.config.v1.LimitHeadersR\foutputTokens\x124\n" +
+	"\x06tokens\x18\x04 \x01(\v2\x1c.weir.config.v1.LimitHeadersR\x06tokens\x12K\n" +
+	"\vretry_after\x18\x05 \x03(\v2 .weir.config.v1.RetryAfterHeaderB\b\xbaH\x05\x92\x01\x02\x10\x10R\n" +
+	"retryAfter\"\xe9\x01\n" +
+	"\fLimitHeaders\x129\n" +
+	"\x05limit\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[0-9A-Za-z._-]{1,128}$H\x00R\x05limit\x88\x01\x01\x12A\n" +
+	"\tremaining\x18\x02 \x01(\tB\x1e\xbaH\x1br\x192\x17^[0-9A-Za-z._-]{1,128}$H\x01R\tremaining\x88\x01\x01\x129\n" +
+	"\x05reset\x18\x03 \x01(\tB\x1e\xbaH\x1br\x192\x17^[0-9A-Za-z._-]{1,128}$H\x02R\x05reset\x88\x01\x01B\b\n" +
+	"\x06_limitB\f\n" +
+	"\n" +
+	"_remainingB\b\n" +
+	"\x06_reset\"\x93\x01\n" +
+	"\x10RetryAfterHeader\x12>\n" +
+	"\x06header\x18\x01 \x01(\tB!\xbaH\x1e\xc8\x01\x01r\x192\x17^[0-9A-Za-z._-]{1,128}$H\x00R\x06header\x88\x01\x01\x12+\n" +
+	"\x04unit\x18\x02 \x01(\tB\x12\xbaH\x0fr\rR\x01sR\x02msR\x04dateH\x01R\x04unit\x88\x01\x01B\t\n" +
+	"\a_headerB\a\n" +
+	"\x05_unit\"\xe5\x01\n" +
 	"\aTenants\x125\n" +
 	"\adefault\x18\x01 \x01(\v2\x1b.weir.config.v1.TenantTermsR\adefault\x12L\n" +
 	"\x05named\x18\x02 \x03(\v2\".weir.config.v1.Tenants.NamedEntryB\x12\xbaH\x0f\x9a\x01\f\x10\xe8\a\"\ar\x05\x10\x01(\x80\x02R\x05named\x1aU\n" +
@@ -1401,39 +1947,54 @@ func file_weir_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_weir_config_v1_config_proto_rawDescData
 }
 
-var file_weir_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_weir_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_weir_config_v1_config_proto_goTypes = []any{
-	(*Config)(nil),      // 0: weir.config.v1.Config
-	(*Quota)(nil),       // 1: weir.config.v1.Quota
-	(*Tenants)(nil),     // 2: weir.config.v1.Tenants
-	(*TenantTerms)(nil), // 3: weir.config.v1.TenantTerms
-	(*QuotaLimits)(nil), // 4: weir.config.v1.QuotaLimits
-	(*Rule)(nil),        // 5: weir.config.v1.Rule
-	(*Match)(nil),       // 6: weir.config.v1.Match
-	(*Limit)(nil),       // 7: weir.config.v1.Limit
-	(*Llm)(nil),         // 8: weir.config.v1.Llm
-	(*LlmKeys)(nil),     // 9: weir.config.v1.LlmKeys
-	nil,                 // 10: weir.config.v1.Quota.MatchEntry
-	nil,                 // 11: weir.config.v1.Tenants.NamedEntry
+	(*Config)(nil),           // 0: weir.config.v1.Config
+	(*Trust)(nil),            // 1: weir.config.v1.Trust
+	(*Quota)(nil),            // 2: weir.config.v1.Quota
+	(*Provider)(nil),         // 3: weir.config.v1.Provider
+	(*ProviderRule)(nil),     // 4: weir.config.v1.ProviderRule
+	(*ProviderHeaders)(nil),  // 5: weir.config.v1.ProviderHeaders
+	(*LimitHeaders)(nil),     // 6: weir.config.v1.LimitHeaders
+	(*RetryAfterHeader)(nil), // 7: weir.config.v1.RetryAfterHeader
+	(*Tenants)(nil),          // 8: weir.config.v1.Tenants
+	(*TenantTerms)(nil),      // 9: weir.config.v1.TenantTerms
+	(*QuotaLimits)(nil),      // 10: weir.config.v1.QuotaLimits
+	(*Rule)(nil),             // 11: weir.config.v1.Rule
+	(*Match)(nil),            // 12: weir.config.v1.Match
+	(*Limit)(nil),            // 13: weir.config.v1.Limit
+	(*Llm)(nil),              // 14: weir.config.v1.Llm
+	(*LlmKeys)(nil),          // 15: weir.config.v1.LlmKeys
+	nil,                      // 16: weir.config.v1.Quota.MatchEntry
+	nil,                      // 17: weir.config.v1.Tenants.NamedEntry
 }
 var file_weir_config_v1_config_proto_depIdxs = []int32{
-	1,  // 0: weir.config.v1.Config.quotas:type_name -> weir.config.v1.Quota
-	5,  // 1: weir.config.v1.Config.rules:type_name -> weir.config.v1.Rule
-	8,  // 2: weir.config.v1.Config.llm:type_name -> weir.config.v1.Llm
-	10, // 3: weir.config.v1.Quota.match:type_name -> weir.config.v1.Quota.MatchEntry
-	4,  // 4: weir.config.v1.Quota.limits:type_name -> weir.config.v1.QuotaLimits
-	2,  // 5: weir.config.v1.Quota.tenants:type_name -> weir.config.v1.Tenants
-	3,  // 6: weir.config.v1.Tenants.default:type_name -> weir.config.v1.TenantTerms
-	11, // 7: weir.config.v1.Tenants.named:type_name -> weir.config.v1.Tenants.NamedEntry
-	6,  // 8: weir.config.v1.Rule.match:type_name -> weir.config.v1.Match
-	7,  // 9: weir.config.v1.Rule.limits:type_name -> weir.config.v1.Limit
-	9,  // 10: weir.config.v1.Llm.keys:type_name -> weir.config.v1.LlmKeys
-	3,  // 11: weir.config.v1.Tenants.NamedEntry.value:type_name -> weir.config.v1.TenantTerms
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	2,  // 0: weir.config.v1.Config.quotas:type_name -> weir.config.v1.Quota
+	11, // 1: weir.config.v1.Config.rules:type_name -> weir.config.v1.Rule
+	14, // 2: weir.config.v1.Config.llm:type_name -> weir.config.v1.Llm
+	3,  // 3: weir.config.v1.Config.providers:type_name -> weir.config.v1.Provider
+	1,  // 4: weir.config.v1.Config.trust:type_name -> weir.config.v1.Trust
+	16, // 5: weir.config.v1.Quota.match:type_name -> weir.config.v1.Quota.MatchEntry
+	10, // 6: weir.config.v1.Quota.limits:type_name -> weir.config.v1.QuotaLimits
+	8,  // 7: weir.config.v1.Quota.tenants:type_name -> weir.config.v1.Tenants
+	4,  // 8: weir.config.v1.Provider.rules:type_name -> weir.config.v1.ProviderRule
+	5,  // 9: weir.config.v1.Provider.headers:type_name -> weir.config.v1.ProviderHeaders
+	6,  // 10: weir.config.v1.ProviderHeaders.requests:type_name -> weir.config.v1.LimitHeaders
+	6,  // 11: weir.config.v1.ProviderHeaders.input_tokens:type_name -> weir.config.v1.LimitHeaders
+	6,  // 12: weir.config.v1.ProviderHeaders.output_tokens:type_name -> weir.config.v1.LimitHeaders
+	6,  // 13: weir.config.v1.ProviderHeaders.tokens:type_name -> weir.config.v1.LimitHeaders
+	7,  // 14: weir.config.v1.ProviderHeaders.retry_after:type_name -> weir.config.v1.RetryAfterHeader
+	9,  // 15: weir.config.v1.Tenants.default:type_name -> weir.config.v1.TenantTerms
+	17, // 16: weir.config.v1.Tenants.named:type_name -> weir.config.v1.Tenants.NamedEntry
+	12, // 17: weir.config.v1.Rule.match:type_name -> weir.config.v1.Match
+	13, // 18: weir.config.v1.Rule.limits:type_name -> weir.config.v1.Limit
+	15, // 19: weir.config.v1.Llm.keys:type_name -> weir.config.v1.LlmKeys
+	9,  // 20: weir.config.v1.Tenants.NamedEntry.value:type_name -> weir.config.v1.TenantTerms
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_weir_config_v1_config_proto_init() }
@@ -1441,20 +2002,24 @@ func file_weir_config_v1_config_proto_init() {
 	if File_weir_config_v1_config_proto != nil {
 		return
 	}
-	file_weir_config_v1_config_proto_msgTypes[1].OneofWrappers = []any{}
+	file_weir_config_v1_config_proto_msgTypes[2].OneofWrappers = []any{}
 	file_weir_config_v1_config_proto_msgTypes[3].OneofWrappers = []any{}
 	file_weir_config_v1_config_proto_msgTypes[4].OneofWrappers = []any{}
-	file_weir_config_v1_config_proto_msgTypes[5].OneofWrappers = []any{}
 	file_weir_config_v1_config_proto_msgTypes[6].OneofWrappers = []any{}
 	file_weir_config_v1_config_proto_msgTypes[7].OneofWrappers = []any{}
 	file_weir_config_v1_config_proto_msgTypes[9].OneofWrappers = []any{}
+	file_weir_config_v1_config_proto_msgTypes[10].OneofWrappers = []any{}
+	file_weir_config_v1_config_proto_msgTypes[11].OneofWrappers = []any{}
+	file_weir_config_v1_config_proto_msgTypes[12].OneofWrappers = []any{}
+	file_weir_config_v1_config_proto_msgTypes[13].OneofWrappers = []any{}
+	file_weir_config_v1_config_proto_msgTypes[15].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_config_v1_config_proto_rawDesc), len(file_weir_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
