@@ -161,11 +161,11 @@ func TestSpec(t *testing.T) {
 				},
 			},
 			{
-				Name: "gpt", Provider: "azure", Per: []string{}, ReservesMaxTokens: true, CountsCacheReads: true,
+				Name: "gpt", Provider: "azure", Per: []string{}, ReservesMaxTokens: true, JointTokens: true, CountsCacheReads: true,
 				Limits: []limiter.LimitSpec{{Meter: limiter.Tokens, Amount: 5, Window: time.Second}},
 			},
 			{
-				Name: "titan", Provider: "bedrock", Per: []string{"org"}, CountsCacheReads: true,
+				Name: "titan", Provider: "bedrock", Per: []string{"org"}, CountsCacheReads: true, JointTokens: true,
 				Limits: []limiter.LimitSpec{{Meter: limiter.OutputTokens, Amount: 5, Window: time.Hour}},
 			},
 			{

@@ -89,6 +89,7 @@ func (f *native) quota(b *builder, q *configv1.Quota, n *yaml.Node) {
 // meter says what the upstream counts: what the quota says, or else what is known of its
 // provider.
 func meter(spec *limiter.QuotaSpec, q *configv1.Quota, p *provider.Profile) {
+	spec.JointTokens = p.JointTokens
 	spec.ReservesMaxTokens, spec.CountsCacheReads = p.ReservesMaxTokens, p.CountsCacheReads
 	if q.ReservesMaxTokens != nil {
 		spec.ReservesMaxTokens = q.GetReservesMaxTokens()

@@ -105,6 +105,9 @@ func (f *native) profile(p *configv1.Provider, n *yaml.Node) *provider.Profile {
 	if p.CountsCacheReads != nil {
 		own.CountsCacheReads, own.CacheReadModels = p.GetCountsCacheReads(), nil
 	}
+	if p.JointTokens != nil {
+		own.JointTokens = p.GetJointTokens()
+	}
 	if p.ReservesMaxTokens != nil {
 		own.ReservesMaxTokens = p.GetReservesMaxTokens()
 	}

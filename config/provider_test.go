@@ -22,6 +22,9 @@ func TestEveryProviderIsAllowed(t *testing.T) {
 			t.Chdir(t.TempDir())
 			write(t, "weir.yaml", fmt.Sprintf("quotas:\n- name: a\n  provider: %s\n  limits: {requests_per_minute: 5}\n", name))
 			q := mustLoad(t, "weir.yaml").Spec.Quotas[0]
+			if want := provider.Named(name).JointTokens; q.JointTokens != want {
+				t.Errorf("tokens are counted together: %t, want %t", q.JointTokens, want)
+			}
 			if want := provider.Named(name).ReservesMaxTokens; q.ReservesMaxTokens != want {
 				t.Errorf("holds max_tokens: %t, want %t", q.ReservesMaxTokens, want)
 			}
@@ -63,6 +66,7 @@ providers:
   counts_cache_reads: false
   reserves_max_tokens: true
   charges_refused: false
+  joint_tokens: false
 - {name: plain}
 - {name: haikus, based_on: anthropic, charges_refused: true}
 quotas:
@@ -78,7 +82,7 @@ func TestOwnProviders(t *testing.T) {
 	write(t, "weir.yaml", ownProviders)
 	l := mustLoad(t, "weir.yaml")
 	want := *provider.Named("openai")
-	want.Name, want.CountsCacheReads, want.ReservesMaxTokens = "gateway", false, true
+	want.Name, want.CountsCacheReads, want.ReservesMaxTokens, want.JointTokens = "gateway", false, true, false
 	want.Rules = slices.Concat([]provider.Rule{
 		{From: 420, To: 420, Code: "enhance_your_calm", Class: limiter.ClassQuota},
 		{From: 500, To: 599, Text: "no free worker", Class: limiter.ClassOverload, Mute: true},

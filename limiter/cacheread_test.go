@@ -17,7 +17,7 @@ func TestCacheReadsAreChargedWhereTheyCount(t *testing.T) {
 			},
 		}
 	}
-	usage := Outcome{Usage: Usage{Requests: 1, InputTokens: 100, OutputTokens: 7}, HasInput: true, HasOutput: true, CacheReads: 4000}
+	usage := Outcome{Trusted: true, Usage: Usage{Requests: 1, InputTokens: 100, OutputTokens: 7}, HasInput: true, HasOutput: true, CacheReads: 4000}
 	for name, tc := range map[string]struct {
 		quotas  []QuotaSpec
 		outcome Outcome
@@ -33,7 +33,7 @@ func TestCacheReadsAreChargedWhereTheyCount(t *testing.T) {
 		"not where no input is said": {[]QuotaSpec{quota("a", true)}, Outcome{CacheReads: 4000, RefundInput: true, RefundOutput: true}, 0, []uint64{0, 0}},
 		"sums that saturate": {
 			[]QuotaSpec{quota("a", true)},
-			Outcome{Usage: Usage{InputTokens: MaxAmount}, HasInput: true, HasOutput: true, CacheReads: 1 << 63},
+			Outcome{Trusted: true, Usage: Usage{InputTokens: MaxAmount}, HasInput: true, HasOutput: true, CacheReads: 1 << 63},
 			MaxAmount,
 			[]uint64{MaxAmount, MaxAmount},
 		},
@@ -76,7 +76,7 @@ func TestCacheReadsWithoutAQuota(t *testing.T) {
 		a := &Ask{Open: true, ID: ID{1}}
 		p.MatchAttributes(a, "llm", -1, []Entry{{"user", "ann"}}, Estimate{InputTokens: 50, HasInput: true})
 		d := decide(l, t0, a)
-		o := Outcome{Usage: Usage{InputTokens: 100}, HasInput: true, CacheReads: 4000, CountCacheReads: counts}
+		o := Outcome{Trusted: true, Usage: Usage{InputTokens: 100}, HasInput: true, CacheReads: 4000, CountCacheReads: counts}
 		if s := l.Report(t0, d.ID, "", o); s.Charged.InputTokens != want {
 			t.Errorf("charged %+v, want %d input tokens", s.Charged, want)
 		}

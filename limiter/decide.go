@@ -218,7 +218,7 @@ func (l *Limiter) checkPaces(now Instant, a *Ask, d *Decision) {
 		if r.state == nil || r.state.pacer == nil {
 			continue
 		}
-		p, c := r.state.pacer, costVector(r.cost)
+		p, c := r.state.pacer, r.quota.cost(r.cost)
 		var before cost
 		if !a.Retry && len(p.turns.list) > 0 {
 			p.turns.expire(now, &r.state.line)
@@ -260,11 +260,11 @@ func (l *Limiter) commit(now Instant, a *Ask, d *Decision) {
 	}
 	for i := range a.quotas {
 		if r := &a.quotas[i]; r.state != nil && r.state.pacer != nil {
-			r.leases = r.state.pacer.charge(now, costVector(r.cost), d.Delay)
+			r.leases = r.state.pacer.charge(now, r.quota.cost(r.cost), d.Delay)
 			r.leases.likely = r.likely
 			r.state.pacer.saw(now, r.flow, a)
 			if !a.Open || r != a.mainQuota() { // nobody will report it
-				r.state.pacer.report(now, &r.leases, &Outcome{Class: ClassUnknown}, costVector(r.cost), 0, r.flow)
+				r.state.pacer.report(now, &r.leases, &Outcome{Class: ClassUnknown}, r.quota.cost(r.cost), 0, r.flow)
 			}
 		}
 	}

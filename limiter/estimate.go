@@ -70,7 +70,7 @@ func likelyCost(e *Estimate, cal *calibration, q *quota, reserved Usage) cost {
 		}
 		v[OutputTokens] = min(v[OutputTokens], cal.expectOutput(e, false))
 	}
-	return v
+	return q.fold(v)
 }
 
 func (c *calibration) expectInput(raw float64, given bool) float64 {

@@ -10,6 +10,7 @@ import (
 type pacer struct {
 	paces      [3]*pace
 	capped     bool
+	joint      bool       // the pace of input is that of all tokens, and output has none
 	configured [3]float64 // per minute; 0 where nothing was
 
 	at       Instant
@@ -42,15 +43,15 @@ const (
 // newPacer makes the pacer of a quota whose limits per minute are known as far as they
 // are configured.
 func newPacer(now Instant, q *quota) *pacer {
-	p := &pacer{at: now, capped: q.mode == CapLimits}
+	p := &pacer{at: now, capped: q.mode == CapLimits, joint: q.joint}
 	for _, l := range q.limits {
 		if l.paced && !l.unknown {
-			p.configured[l.Meter] = float64(l.Amount)
+			p.configured[l.pace()] = float64(l.Amount)
 		}
 	}
 	for m := range p.paces {
 		p.paces[m] = newPace(now, Meter(m), p.configured[m], p.configured[m] > 0, p.capped)
-		p.paces[m].held = Meter(m) == OutputTokens && q.reservesMax
+		p.paces[m].held = (Meter(m) == OutputTokens || q.joint && Meter(m) == InputTokens) && q.reservesMax
 		p.paces[m].late = Meter(m) == OutputTokens && !q.reservesMax
 	}
 	p.turns.init()
@@ -92,6 +93,28 @@ type cost [3]float64
 
 func costVector(u Usage) cost {
 	return cost{float64(u.Requests), float64(u.InputTokens), float64(u.OutputTokens)}
+}
+
+// cost is u as the paces of q count it.
+func (q *quota) cost(u Usage) cost {
+	return q.fold(costVector(u))
+}
+
+// fold counts output under input, where they have one pace.
+func (q *quota) fold(c cost) cost {
+	if q.joint {
+		c[InputTokens] += c[OutputTokens]
+		c[OutputTokens] = 0
+	}
+	return c
+}
+
+// pace is the meter under which a learned limit's pace is kept.
+func (l *Limit) pace() Meter {
+	if l.Meter == Tokens {
+		return InputTokens
+	}
+	return l.Meter
 }
 
 // seconds of the scarcest meter that c takes: the measure of fairness.
@@ -271,6 +294,9 @@ func (p *pacer) refused(now, sent Instant, l *leases, o *Outcome, kept cost, f *
 		return
 	}
 	m := p.blame(l, o)
+	if p.joint && m == OutputTokens {
+		m = InputTokens
+	}
 	was := p.paces[m].limit
 	lag := 0.0
 	if p.paces[m].late {
@@ -344,9 +370,16 @@ type PaceView struct {
 
 func (p *pacer) views(now Instant) []PaceView {
 	out := make([]PaceView, 0, len(p.paces))
-	for _, d := range p.paces {
+	for m, d := range p.paces {
+		meter := d.meter
+		switch {
+		case p.joint && Meter(m) == InputTokens:
+			meter = Tokens
+		case p.joint && Meter(m) == OutputTokens:
+			continue
+		}
 		v := PaceView{
-			Meter: d.meter, Rate: d.limit, Burst: d.burst, Backlog: d.backlog, GateUntil: max(d.gate, p.spend),
+			Meter: meter, Rate: d.limit, Burst: d.burst, Backlog: d.backlog, GateUntil: max(d.gate, p.spend),
 			LastEvent: d.lastKind, Startup: d.startup,
 		}
 		if d.lastKind != NoEvent {
@@ -360,10 +393,10 @@ func (p *pacer) views(now Instant) []PaceView {
 // ceiling is how many units of a learned limit any window may hold: what the pace
 // admits in it, its burst included. The ring counts up to a bucket more than a window.
 func (l *Limit) ceiling(p *pacer) uint64 {
-	if l.unknown || !l.capped || p == nil || p.paces[l.Meter].held {
+	if l.unknown || !l.capped || p == nil || p.paces[l.pace()].held {
 		return MaxAmount
 	}
-	over := p.paces[l.Meter].burst + float64(l.width)/float64(time.Second)
+	over := p.paces[l.pace()].burst + float64(l.width)/float64(time.Second)
 	return addSat(l.Amount, toAmount(float64(l.Amount)*over/l.Window.Seconds()))
 }
 
@@ -371,7 +404,7 @@ func (l *Limit) ceiling(p *pacer) uint64 {
 // was learned.
 func (l *Limit) stated(p *pacer) uint64 {
 	if l.unknown && p != nil {
-		return toAmount(p.paces[l.Meter].limit)
+		return toAmount(p.paces[l.pace()].limit)
 	}
 	return l.Amount
 }

@@ -120,6 +120,7 @@ type quota struct {
 	hold     time.Duration
 
 	learn         bool
+	joint         bool // input and output tokens have one pace, that of input
 	mode          LimitMode
 	tenants       map[string]*TenantSpec
 	defaultTenant TenantSpec
@@ -265,14 +266,19 @@ func (c *compiler) learn(s *QuotaSpec, q *quota, identity string) {
 	if !s.Learn {
 		return
 	}
+	apart := func(l LimitSpec) bool { return l.Meter == OutputTokens && l.Window == time.Minute }
+	meters := []Meter{Requests, InputTokens, OutputTokens}
+	if q.joint = s.JointTokens && !slices.ContainsFunc(s.Limits, apart); q.joint {
+		meters = []Meter{Requests, Tokens}
+	}
 	var found [numMeters]bool
 	for _, l := range q.limits {
-		if l.Meter <= OutputTokens && l.Window == time.Minute {
+		if slices.Contains(meters, l.Meter) && l.Window == time.Minute {
 			l.paced, l.capped = true, s.Mode == CapLimits
 			found[l.Meter] = true
 		}
 	}
-	for m := Requests; m <= OutputTokens; m++ {
+	for _, m := range meters {
 		if !found[m] {
 			l := c.limits([]LimitSpec{{Meter: m, Amount: MaxAmount, Window: time.Minute}}, s.Name, identity, false)[0]
 			l.paced, l.unknown = true, true

@@ -74,7 +74,7 @@ func (s *quotaState) adopt(now Instant, q *quota) {
 		s.pacer = nil
 		return
 	}
-	if fresh := newPacer(now, q); s.pacer == nil || s.pacer.configured != fresh.configured || s.pacer.capped != fresh.capped {
+	if fresh := newPacer(now, q); s.pacer == nil || s.pacer.configured != fresh.configured || s.pacer.capped != fresh.capped || s.pacer.joint != fresh.joint {
 		s.pacer = fresh
 	}
 }
@@ -170,8 +170,9 @@ type QuotaView struct {
 	Overflow bool
 	// Checks are its limits; nothing is requested of them.
 	Checks []Check
-	// Paces are what was learned, by Requests, InputTokens and OutputTokens; nil unless
-	// the quota is learned.
+	// Paces are what was learned, of Requests, InputTokens and OutputTokens, or of Requests
+	// and Tokens where the upstream counts these together; nil unless the quota is
+	// learned.
 	Paces []PaceView
 	// Open reservations, and held asks.
 	Open, Held int

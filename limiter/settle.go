@@ -141,9 +141,9 @@ func (l *Limiter) Report(now Instant, id ID, tenant string, o Outcome) Settlemen
 	r.heard(now, &o)
 	if r.quota != nil && r.quota.pacer != nil {
 		r.quota.pacer.advance(now)
-		r.quota.pacer.report(now, &r.leases, &o, costVector(r.charged), r.quota.open, r.flow)
+		r.quota.pacer.report(now, &r.leases, &o, r.quota.quota.cost(r.charged), r.quota.open, r.flow)
 		if o.Learn {
-			r.quota.owe(r.flow, &r.leases, costVector(r.charged))
+			r.quota.owe(r.flow, &r.leases, r.quota.quota.cost(r.charged))
 		}
 	}
 	if o.Learn && r.cal != nil {
@@ -248,7 +248,7 @@ func (l *Limiter) end(now Instant, i uint32, r *reservation, ending Ending) Sett
 			if ending == Released {
 				o.Class = ClassUnused
 			}
-			p.report(now, &r.leases, &o, costVector(r.charged), r.quota.open, r.flow)
+			p.report(now, &r.leases, &o, r.quota.quota.cost(r.charged), r.quota.open, r.flow)
 		}
 	}
 	s := Settlement{Ending: ending, Applied: true, Charged: r.charged}

@@ -42,6 +42,10 @@ type QuotaSpec struct {
 	DefaultTenant TenantSpec
 	// Hold is how long a caller that can wait may be held, see Ask.Hold.
 	Hold time.Duration
+	// JointTokens says that the upstream has one limit per minute for input and output
+	// tokens together. A learned quota then has one pace for both, unless Limits has
+	// one of output tokens per minute.
+	JointTokens bool
 	// ReservesMaxTokens says that the upstream itself holds max_tokens from the
 	// start of a call, so that less must not be reserved.
 	ReservesMaxTokens bool

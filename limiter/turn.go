@@ -127,7 +127,7 @@ func (l *Limiter) appoint(now Instant, a *Ask, d *Decision, r *quotaRef, f *flow
 		l.views(now, a, d)
 		return
 	}
-	c, band := costVector(r.cost), st.band(a)
+	c, band := r.quota.cost(r.cost), st.band(a)
 	start := st.line.virtual
 	kept := p.turns.kept(a.Turn, f)
 	switch {
@@ -250,7 +250,7 @@ func (l *Limiter) denyByPace(now Instant, a *Ask, d *Decision, r *quotaRef, m Me
 	d.RetryAt = max(d.RetryAt, now.Add(max(leastWait, secondsOf(w))))
 	for i := range a.charges {
 		c := &a.charges[i]
-		if c.ofQuota && &a.quotas[c.quota] == r && c.limit.paced && c.limit.Meter == m {
+		if c.ofQuota && &a.quotas[c.quota] == r && c.limit.paced && c.limit.pace() == m {
 			d.Checks[i].Over, d.Checks[i].RetryAt = true, d.RetryAt
 			if d.RefusedBy < 0 {
 				d.RefusedBy = i

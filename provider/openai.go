@@ -205,5 +205,4 @@ var genericTable = Profile{
 	Headers:          slices.Concat(anthropicHeadersTable, openaiHeadersTable),
 	Refunds:          chatRefundsTable,
 	CountsCacheReads: true,
-	JointTokens:      true,
 }

@@ -44,8 +44,7 @@ type Profile struct {
 	// ReservesMaxTokens says that the upstream holds max_tokens from the start of a call,
 	// where the configuration of a quota does not say.
 	ReservesMaxTokens bool
-	// JointTokens says that input and output share one limit. What is said of it is
-	// taken to be about input, by far the larger part.
+	// JointTokens says that input and output share one limit.
 	JointTokens bool
 }
 

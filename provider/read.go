@@ -251,7 +251,7 @@ func (p *Profile) Outcome(r *Reading, u *Usage) limiter.Outcome {
 		// It is about what the credential may do, and no wait changes that.
 		o.RetryAfter = 0
 	}
-	p.joint(r, &o)
+	joint(r, &o)
 	if h := &o.Headers; o.Class == limiter.ClassQuota && o.HasNamed && o.Named <= limiter.OutputTokens &&
 		r.Limit > 0 && !h[o.Named].HasLimit {
 		h[o.Named] = limiter.HeaderState{Limit: r.Limit, HasLimit: true}
@@ -266,11 +266,9 @@ func (p *Profile) Outcome(r *Reading, u *Usage) limiter.Outcome {
 	return o
 }
 
-// joint puts what is said of input and output together under input.
-func (p *Profile) joint(r *Reading, o *limiter.Outcome) {
-	if !p.JointTokens {
-		return
-	}
+// joint puts what is said of input and output together under input: where they share a
+// limit its pace is both's, and elsewhere input is by far the larger part.
+func joint(r *Reading, o *limiter.Outcome) {
 	if o.HasNamed && o.Named == limiter.Tokens {
 		o.Named = limiter.InputTokens
 	}

@@ -189,7 +189,9 @@ type Quota struct {
 	// How the limits are kept. fixed: never above the limit in any interval of its
 	// window. learn: requests, input and output tokens are sent at the pace that the
 	// upstream's answers show it accepts, whether or not limits per minute are given;
-	// limits over other times are kept as fixed ones. Default: learn for every
+	// limits over other times are kept as fixed ones. Of a provider that counts input
+	// and output tokens together both have one pace, that of tokens_per_minute, unless
+	// output_tokens_per_minute is given. Default: learn for every
 	// provider with answers of its own, fixed for generic.
 	Control *string `protobuf:"bytes,6,opt,name=control,proto3,oneof" json:"control,omitempty"`
 	// How long an asker may be held until there is room, never past its own
@@ -341,8 +343,12 @@ type Provider struct {
 	// Calls that a limit refused count against the upstream's limit of requests.
 	// Default: as based_on.
 	ChargesRefused *bool `protobuf:"varint,7,opt,name=charges_refused,json=chargesRefused,proto3,oneof" json:"charges_refused,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The upstream has one limit per minute for input and output tokens together.
+	// Default: as based_on, which is true for openai, azure, bedrock, groq, mistral
+	// and openrouter.
+	JointTokens   *bool `protobuf:"varint,8,opt,name=joint_tokens,json=jointTokens,proto3,oneof" json:"joint_tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Provider) Reset() {
@@ -420,6 +426,13 @@ func (x *Provider) GetReservesMaxTokens() bool {
 func (x *Provider) GetChargesRefused() bool {
 	if x != nil && x.ChargesRefused != nil {
 		return *x.ChargesRefused
+	}
+	return false
+}
+
+func (x *Provider) GetJointTokens() bool {
+	if x != nil && x.JointTokens != nil {
+		return *x.JointTokens
 	}
 	return false
 }
@@ -1692,7 +1705,7 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x05_holdB\x16\n" +
 	"\x14_reserves_max_tokensB\x15\n" +
 	"\x13_counts_cache_readsB\r\n" +
-	"\v_limit_mode\"\x99\x04\n" +
+	"\v_limit_mode\"\xd2\x04\n" +
 	"\bProvider\x12&\n" +
 	"\x04name\x18\x01 \x01(\tB\r\xbaH\n" +
 	"\xc8\x01\x01r\x05\x10\x01(\x80\x01H\x00R\x04name\x88\x01\x01\x12|\n" +
@@ -1702,12 +1715,14 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\aheaders\x18\x04 \x01(\v2\x1f.weir.config.v1.ProviderHeadersR\aheaders\x121\n" +
 	"\x12counts_cache_reads\x18\x05 \x01(\bH\x02R\x10countsCacheReads\x88\x01\x01\x123\n" +
 	"\x13reserves_max_tokens\x18\x06 \x01(\bH\x03R\x11reservesMaxTokens\x88\x01\x01\x12,\n" +
-	"\x0fcharges_refused\x18\a \x01(\bH\x04R\x0echargesRefused\x88\x01\x01B\a\n" +
+	"\x0fcharges_refused\x18\a \x01(\bH\x04R\x0echargesRefused\x88\x01\x01\x12&\n" +
+	"\fjoint_tokens\x18\b \x01(\bH\x05R\vjointTokens\x88\x01\x01B\a\n" +
 	"\x05_nameB\v\n" +
 	"\t_based_onB\x15\n" +
 	"\x13_counts_cache_readsB\x16\n" +
 	"\x14_reserves_max_tokensB\x12\n" +
-	"\x10_charges_refused\"\xc9\x03\n" +
+	"\x10_charges_refusedB\x0f\n" +
+	"\r_joint_tokens\"\xc9\x03\n" +
 	"\fProviderRule\x12'\n" +
 	"\x06status\x18\x01 \x01(\x04B\n" +
 	"\xbaH\a2\x05\x18\xe7\a(dH\x00R\x06status\x88\x01\x01\x12,\n" +
