@@ -338,5 +338,5 @@ func (a *Ask) vast(c *charge) bool {
 		return false
 	}
 	st := a.quotas[c.quota].state
-	return st != nil && st.pacer != nil && float64(c.total) > st.pacer.largest(c.limit.Meter)
+	return st != nil && st.pacer != nil && float64(c.total) > st.pacer.largest(c.limit.pace())
 }
