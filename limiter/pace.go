@@ -46,6 +46,8 @@ type pace struct {
 	heldUp                                           Instant // blocked until then, where nobody queues
 	headerSent                                       Instant
 	lastKind                                         EventKind
+
+	trail
 }
 
 // The constants of learning. All are flat: halving or doubling one changes
@@ -296,6 +298,7 @@ func (p *pace) adopt(limit float64, capped bool, configured float64) {
 	if !math.IsInf(known, 1) && math.Abs(want/known-1) <= 0.005 {
 		return
 	}
+	p.was = p.limit
 	p.most, p.limit, p.target = want, want, want
 	p.curve, p.startup = p.period, false
 }
@@ -305,6 +308,7 @@ func (p *pace) refuse(now, decided, sent Instant, l *lease, after, lag, acceptRa
 	if decided > p.event.Add(secondsOf(lag)) {
 		p.learn(now, sent, l, acceptRate, roomLeft, passing)
 		p.event = now
+		p.events[p.lastKind]++
 	}
 	room := p.room()
 	if p.late {

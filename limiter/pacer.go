@@ -19,6 +19,7 @@ type pacer struct {
 	load     float64 // calls that a sick upstream has not drained yet
 	latency  float64 // mean time of an answer, in seconds
 	accepted float64 // accepted calls, forgotten over acceptMemory
+	answered uint64  // accepted calls since the start
 	spend    Instant // until when the money is spent
 	inFlight float64 // the most calls at a time; 0 while nothing complained
 
@@ -198,6 +199,7 @@ func (p *pacer) report(now Instant, l *leases, o *Outcome, used cost, open int, 
 	if o.Sent > l.decided && o.Sent <= now {
 		sent = o.Sent
 	}
+	p.notedWhole(now, o.Class)
 	switch o.Class {
 	case ClassQuota, ClassAcceleration:
 		p.refused(now, sent, l, o, used, f)
@@ -242,6 +244,7 @@ func (p *pacer) succeeded(now, sent Instant) {
 		p.spent, p.spend, p.looking = false, min(p.spend, now), 0
 	}
 	p.accepted++
+	p.answered++
 	took := max(0, now.Sub(sent).Seconds())
 	if p.latency == 0 {
 		p.latency = took
@@ -297,6 +300,7 @@ func (p *pacer) refused(now, sent Instant, l *leases, o *Outcome, kept cost, f *
 	if p.joint && m == OutputTokens {
 		m = InputTokens
 	}
+	p.paces[m].noted(now, o.Class)
 	was := p.paces[m].limit
 	lag := 0.0
 	if p.paces[m].late {
@@ -366,6 +370,18 @@ type PaceView struct {
 	LastEventAt Instant
 	// Startup says that the limit is unknown and still being looked for.
 	Startup bool
+	// Limit is what the rate stays below, in units a minute, and Source who says so; 0 if
+	// nobody does. Before is what the rate was when a stated limit was last adopted.
+	Limit, Before float64
+	Source        LimitSource
+	// Probes counts refusals since the start that were taken for an event, and ProbeShare
+	// is their number relative to the calls that were accepted.
+	Probes     uint64
+	ProbeShare float64
+	// LastClass is the class of the last refusal about this meter, at LastClassAt; those
+	// about the whole quota are shown with Requests. ClassUnset if there was none.
+	LastClass   Class
+	LastClassAt Instant
 }
 
 func (p *pacer) views(now Instant) []PaceView {
@@ -385,6 +401,7 @@ func (p *pacer) views(now Instant) []PaceView {
 		if d.lastKind != NoEvent {
 			v.LastEventAt = d.event
 		}
+		p.more(d.meter, &v)
 		out = append(out, v)
 	}
 	return out

@@ -176,6 +176,16 @@ type QuotaView struct {
 	Paces []PaceView
 	// Open reservations, and held asks.
 	Open, Held int
+	// Tenants are those that wait, those with the most held asks first.
+	Tenants []TenantView
+	// InFlightCap is the most calls that may be open at a time; 0 unless it was learned.
+	InFlightCap uint64
+	// OverloadRate is how many calls a minute are tried while the upstream is overloaded;
+	// 0 if it is well.
+	OverloadRate float64
+	// SpendUntil is until when nothing is sent because the money is spent; in the past if
+	// it is not.
+	SpendUntil Instant
 	// LastAsked is when something was last charged to it.
 	LastAsked Instant
 }
@@ -202,6 +212,7 @@ func (l *Limiter) Quotas(now Instant, shard int) []QuotaView {
 			st.pacer.advance(now)
 			v.Paces = st.pacer.views(now)
 		}
+		st.look(now, &v)
 		a.quotas = append(a.quotas, r)
 		for _, lim := range st.quota.limits {
 			a.charges = append(a.charges, charge{limit: lim, max: lim.Amount, key: r.key, ofQuota: true})

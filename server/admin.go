@@ -78,7 +78,7 @@ func (m *adminService) Explain(ctx context.Context, req *weirv1.ExplainRequest) 
 	if d.RefusedBy >= 0 && d.RefusedBy < len(r.Limits) {
 		r.RefusedBy = r.Limits[d.RefusedBy]
 	}
-	if r.Paces, err = m.pacesOf(ctx, now, a, s); err != nil {
+	if err := m.showQuotas(ctx, now, s, r); err != nil {
 		return nil, sick(err)
 	}
 	return r, nil

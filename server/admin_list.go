@@ -72,11 +72,19 @@ func quotaOrder(v *limiter.QuotaView) string {
 }
 
 func quotaState(now limiter.Instant, v *limiter.QuotaView) *weirv1.QuotaState {
+	q := quotaHead(now, v)
+	q.Limits, q.Paces = limitStates(now, v.Checks), paceStates(now, v)
+	return q
+}
+
+// quotaHead is a quota without its limits and paces.
+func quotaHead(now limiter.Instant, v *limiter.QuotaView) *weirv1.QuotaState {
 	q := &weirv1.QuotaState{
-		Name: v.Name, Provider: v.Provider, Limits: limitStates(now, v.Checks),
+		Name: v.Name, Provider: v.Provider,
 		OpenReservations: uint64(max(v.Open, 0)), Waiting: uint64(max(v.Held, 0)),
-		LastAsked: timestampOf(v.LastAsked), Paces: paceStates(now, v),
+		LastAsked: timestampOf(v.LastAsked),
 	}
+	standing(now, v, q)
 	for _, e := range v.Attributes {
 		if q.Attributes == nil {
 			q.Attributes = make(map[string]string)

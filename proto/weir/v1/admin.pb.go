@@ -162,7 +162,16 @@ type QuotaState struct {
 	LastAsked *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last_asked,json=lastAsked,proto3" json:"last_asked,omitempty"`
 	// What was learned of requests, input and output tokens; empty unless the quota
 	// is learned.
-	Paces         []*PaceState `protobuf:"bytes,8,rep,name=paces,proto3" json:"paces,omitempty"`
+	Paces []*PaceState `protobuf:"bytes,8,rep,name=paces,proto3" json:"paces,omitempty"`
+	// How many calls may be open at a time, learned from refusals for too many of them.
+	// 0: nothing complained.
+	InFlightCap uint64 `protobuf:"varint,9,opt,name=in_flight_cap,json=inFlightCap,proto3" json:"in_flight_cap,omitempty"`
+	// While the upstream is overloaded: the calls a minute that are tried. 0: it is well.
+	OverloadRatePerMinute float64 `protobuf:"fixed64,10,opt,name=overload_rate_per_minute,json=overloadRatePerMinute,proto3" json:"overload_rate_per_minute,omitempty"`
+	// Until when nothing is sent because the money is spent. Absent: it is not.
+	SpendUntil *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=spend_until,json=spendUntil,proto3" json:"spend_until,omitempty"`
+	// Tenants that wait, those with the most callers held first; at most 100.
+	Queue         []*TenantQueue `protobuf:"bytes,12,rep,name=queue,proto3" json:"queue,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -253,6 +262,126 @@ func (x *QuotaState) GetPaces() []*PaceState {
 	return nil
 }
 
+func (x *QuotaState) GetInFlightCap() uint64 {
+	if x != nil {
+		return x.InFlightCap
+	}
+	return 0
+}
+
+func (x *QuotaState) GetOverloadRatePerMinute() float64 {
+	if x != nil {
+		return x.OverloadRatePerMinute
+	}
+	return 0
+}
+
+func (x *QuotaState) GetSpendUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SpendUntil
+	}
+	return nil
+}
+
+func (x *QuotaState) GetQueue() []*TenantQueue {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
+// TenantQueue is what one tenant has waiting for a quota.
+type TenantQueue struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tenant. Empty: calls that name none.
+	Tenant string `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Callers that are held.
+	Waiting uint64 `protobuf:"varint,2,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// Callers that were told when to come back, and whose places are kept.
+	Tickets uint64 `protobuf:"varint,3,opt,name=tickets,proto3" json:"tickets,omitempty"`
+	// Its part of what is scarce, relative to the others'.
+	Weight float64 `protobuf:"fixed64,4,opt,name=weight,proto3" json:"weight,omitempty"`
+	// How far it is ahead of its turn, in seconds of the whole quota over its weight:
+	// others go first until that has passed.
+	AheadSeconds float64 `protobuf:"fixed64,5,opt,name=ahead_seconds,json=aheadSeconds,proto3" json:"ahead_seconds,omitempty"`
+	// True if it stands for all tenants beyond those that are told apart.
+	Others        bool `protobuf:"varint,6,opt,name=others,proto3" json:"others,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TenantQueue) Reset() {
+	*x = TenantQueue{}
+	mi := &file_weir_v1_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TenantQueue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TenantQueue) ProtoMessage() {}
+
+func (x *TenantQueue) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TenantQueue.ProtoReflect.Descriptor instead.
+func (*TenantQueue) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *TenantQueue) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *TenantQueue) GetWaiting() uint64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *TenantQueue) GetTickets() uint64 {
+	if x != nil {
+		return x.Tickets
+	}
+	return 0
+}
+
+func (x *TenantQueue) GetWeight() float64 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *TenantQueue) GetAheadSeconds() float64 {
+	if x != nil {
+		return x.AheadSeconds
+	}
+	return 0
+}
+
+func (x *TenantQueue) GetOthers() bool {
+	if x != nil {
+		return x.Others
+	}
+	return false
+}
+
 // PaceState is what was learned of one meter of a quota.
 type PaceState struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -275,14 +404,29 @@ type PaceState struct {
 	// True while the limit is unknown and the pace doubles until something refuses.
 	Startup bool `protobuf:"varint,8,opt,name=startup,proto3" json:"startup,omitempty"`
 	// The quota that it belongs to, as named in the configuration.
-	Owner         string `protobuf:"bytes,9,opt,name=owner,proto3" json:"owner,omitempty"`
+	Owner string `protobuf:"bytes,9,opt,name=owner,proto3" json:"owner,omitempty"`
+	// The limit that the pace stays below, in units per minute. 0: nobody knows one.
+	LimitPerMinute float64 `protobuf:"fixed64,10,opt,name=limit_per_minute,json=limitPerMinute,proto3" json:"limit_per_minute,omitempty"`
+	// Who says so: `configured`, `stated` (by the upstream's headers), or empty.
+	LimitSource string `protobuf:"bytes,11,opt,name=limit_source,json=limitSource,proto3" json:"limit_source,omitempty"`
+	// Number of refusals since the start that were taken for an event: what it cost to
+	// find out how fast the upstream can be asked.
+	ProbesSpent uint64 `protobuf:"varint,12,opt,name=probes_spent,json=probesSpent,proto3" json:"probes_spent,omitempty"`
+	// The same as a share of the calls that the upstream accepted. 0 if there are none.
+	ProbeShare float64 `protobuf:"fixed64,13,opt,name=probe_share,json=probeShare,proto3" json:"probe_share,omitempty"`
+	// The class of the last refusal that was about this meter, whether or not it was taken
+	// for an event: `quota`, `acceleration`, and for the whole quota, shown with requests,
+	// `concurrency`, `entitlement`, `spend` or `overload`. Empty if there was none.
+	LastClass string `protobuf:"bytes,14,opt,name=last_class,json=lastClass,proto3" json:"last_class,omitempty"`
+	// When that was. Absent if there was none.
+	LastClassAt   *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=last_class_at,json=lastClassAt,proto3" json:"last_class_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PaceState) Reset() {
 	*x = PaceState{}
-	mi := &file_weir_v1_admin_proto_msgTypes[3]
+	mi := &file_weir_v1_admin_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -294,7 +438,7 @@ func (x *PaceState) String() string {
 func (*PaceState) ProtoMessage() {}
 
 func (x *PaceState) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[3]
+	mi := &file_weir_v1_admin_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -307,7 +451,7 @@ func (x *PaceState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PaceState.ProtoReflect.Descriptor instead.
 func (*PaceState) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{3}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *PaceState) GetMeter() string {
@@ -373,6 +517,48 @@ func (x *PaceState) GetOwner() string {
 	return ""
 }
 
+func (x *PaceState) GetLimitPerMinute() float64 {
+	if x != nil {
+		return x.LimitPerMinute
+	}
+	return 0
+}
+
+func (x *PaceState) GetLimitSource() string {
+	if x != nil {
+		return x.LimitSource
+	}
+	return ""
+}
+
+func (x *PaceState) GetProbesSpent() uint64 {
+	if x != nil {
+		return x.ProbesSpent
+	}
+	return 0
+}
+
+func (x *PaceState) GetProbeShare() float64 {
+	if x != nil {
+		return x.ProbeShare
+	}
+	return 0
+}
+
+func (x *PaceState) GetLastClass() string {
+	if x != nil {
+		return x.LastClass
+	}
+	return ""
+}
+
+func (x *PaceState) GetLastClassAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastClassAt
+	}
+	return nil
+}
+
 // ListRulesRequest selects rules.
 type ListRulesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -388,7 +574,7 @@ type ListRulesRequest struct {
 
 func (x *ListRulesRequest) Reset() {
 	*x = ListRulesRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[4]
+	mi := &file_weir_v1_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -400,7 +586,7 @@ func (x *ListRulesRequest) String() string {
 func (*ListRulesRequest) ProtoMessage() {}
 
 func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[4]
+	mi := &file_weir_v1_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -413,7 +599,7 @@ func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesRequest.ProtoReflect.Descriptor instead.
 func (*ListRulesRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{4}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListRulesRequest) GetPageSize() uint32 {
@@ -450,7 +636,7 @@ type ListRulesResponse struct {
 
 func (x *ListRulesResponse) Reset() {
 	*x = ListRulesResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[5]
+	mi := &file_weir_v1_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -462,7 +648,7 @@ func (x *ListRulesResponse) String() string {
 func (*ListRulesResponse) ProtoMessage() {}
 
 func (x *ListRulesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[5]
+	mi := &file_weir_v1_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -475,7 +661,7 @@ func (x *ListRulesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesResponse.ProtoReflect.Descriptor instead.
 func (*ListRulesResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListRulesResponse) GetRules() []*RuleState {
@@ -509,7 +695,7 @@ type RuleState struct {
 
 func (x *RuleState) Reset() {
 	*x = RuleState{}
-	mi := &file_weir_v1_admin_proto_msgTypes[6]
+	mi := &file_weir_v1_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -521,7 +707,7 @@ func (x *RuleState) String() string {
 func (*RuleState) ProtoMessage() {}
 
 func (x *RuleState) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[6]
+	mi := &file_weir_v1_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -534,7 +720,7 @@ func (x *RuleState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleState.ProtoReflect.Descriptor instead.
 func (*RuleState) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RuleState) GetName() string {
@@ -580,7 +766,7 @@ type RuleLimit struct {
 
 func (x *RuleLimit) Reset() {
 	*x = RuleLimit{}
-	mi := &file_weir_v1_admin_proto_msgTypes[7]
+	mi := &file_weir_v1_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -592,7 +778,7 @@ func (x *RuleLimit) String() string {
 func (*RuleLimit) ProtoMessage() {}
 
 func (x *RuleLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[7]
+	mi := &file_weir_v1_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -605,7 +791,7 @@ func (x *RuleLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleLimit.ProtoReflect.Descriptor instead.
 func (*RuleLimit) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RuleLimit) GetMeter() string {
@@ -638,7 +824,7 @@ type GetPlanRequest struct {
 
 func (x *GetPlanRequest) Reset() {
 	*x = GetPlanRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[8]
+	mi := &file_weir_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -650,7 +836,7 @@ func (x *GetPlanRequest) String() string {
 func (*GetPlanRequest) ProtoMessage() {}
 
 func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[8]
+	mi := &file_weir_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -663,7 +849,7 @@ func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanRequest.ProtoReflect.Descriptor instead.
 func (*GetPlanRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 // GetPlanResponse is the plan in force.
@@ -692,7 +878,7 @@ type GetPlanResponse struct {
 
 func (x *GetPlanResponse) Reset() {
 	*x = GetPlanResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[9]
+	mi := &file_weir_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -704,7 +890,7 @@ func (x *GetPlanResponse) String() string {
 func (*GetPlanResponse) ProtoMessage() {}
 
 func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[9]
+	mi := &file_weir_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -717,7 +903,7 @@ func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanResponse.ProtoReflect.Descriptor instead.
 func (*GetPlanResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetPlanResponse) GetPlan() string {
@@ -795,7 +981,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[10]
+	mi := &file_weir_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -807,7 +993,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[10]
+	mi := &file_weir_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -820,7 +1006,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ExplainRequest) GetAttributes() map[string]string {
@@ -871,7 +1057,7 @@ type DescriptorEntry struct {
 
 func (x *DescriptorEntry) Reset() {
 	*x = DescriptorEntry{}
-	mi := &file_weir_v1_admin_proto_msgTypes[11]
+	mi := &file_weir_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -883,7 +1069,7 @@ func (x *DescriptorEntry) String() string {
 func (*DescriptorEntry) ProtoMessage() {}
 
 func (x *DescriptorEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[11]
+	mi := &file_weir_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -896,7 +1082,7 @@ func (x *DescriptorEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescriptorEntry.ProtoReflect.Descriptor instead.
 func (*DescriptorEntry) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DescriptorEntry) GetKey() string {
@@ -933,14 +1119,17 @@ type ExplainResponse struct {
 	Plan string `protobuf:"bytes,7,opt,name=plan,proto3" json:"plan,omitempty"`
 	// What was learned of the quotas that are matched, as far as they were asked for
 	// before.
-	Paces         []*PaceState `protobuf:"bytes,8,rep,name=paces,proto3" json:"paces,omitempty"`
+	Paces []*PaceState `protobuf:"bytes,8,rep,name=paces,proto3" json:"paces,omitempty"`
+	// The quotas that are matched, as far as they were asked for before, with who waits
+	// for them. Their limits and paces are left out: they are above.
+	Quotas        []*QuotaState `protobuf:"bytes,10,rep,name=quotas,proto3" json:"quotas,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[12]
+	mi := &file_weir_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1141,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[12]
+	mi := &file_weir_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1154,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ExplainResponse) GetVerdict() Verdict {
@@ -1024,6 +1213,13 @@ func (x *ExplainResponse) GetPaces() []*PaceState {
 	return nil
 }
 
+func (x *ExplainResponse) GetQuotas() []*QuotaState {
+	if x != nil {
+		return x.Quotas
+	}
+	return nil
+}
+
 // ResetLimitRequest names what to forget.
 type ResetLimitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1040,7 +1236,7 @@ type ResetLimitRequest struct {
 
 func (x *ResetLimitRequest) Reset() {
 	*x = ResetLimitRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[13]
+	mi := &file_weir_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1248,7 @@ func (x *ResetLimitRequest) String() string {
 func (*ResetLimitRequest) ProtoMessage() {}
 
 func (x *ResetLimitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[13]
+	mi := &file_weir_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1261,7 @@ func (x *ResetLimitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetLimitRequest.ProtoReflect.Descriptor instead.
 func (*ResetLimitRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ResetLimitRequest) GetOwner() string {
@@ -1100,7 +1296,7 @@ type ResetLimitResponse struct {
 
 func (x *ResetLimitResponse) Reset() {
 	*x = ResetLimitResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[14]
+	mi := &file_weir_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1112,7 +1308,7 @@ func (x *ResetLimitResponse) String() string {
 func (*ResetLimitResponse) ProtoMessage() {}
 
 func (x *ResetLimitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[14]
+	mi := &file_weir_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1125,7 +1321,7 @@ func (x *ResetLimitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetLimitResponse.ProtoReflect.Descriptor instead.
 func (*ResetLimitResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ResetLimitResponse) GetCounters() uint32 {
@@ -1147,7 +1343,7 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\x04name\x18\x03 \x01(\tR\x04name\"i\n" +
 	"\x12ListQuotasResponse\x12+\n" +
 	"\x06quotas\x18\x01 \x03(\v2\x13.weir.v1.QuotaStateR\x06quotas\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x99\x03\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xdf\x04\n" +
 	"\n" +
 	"QuotaState\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
@@ -1160,10 +1356,23 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\awaiting\x18\x06 \x01(\x04R\awaiting\x129\n" +
 	"\n" +
 	"last_asked\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tlastAsked\x12(\n" +
-	"\x05paces\x18\b \x03(\v2\x12.weir.v1.PaceStateR\x05paces\x1a=\n" +
+	"\x05paces\x18\b \x03(\v2\x12.weir.v1.PaceStateR\x05paces\x12\"\n" +
+	"\rin_flight_cap\x18\t \x01(\x04R\vinFlightCap\x127\n" +
+	"\x18overload_rate_per_minute\x18\n" +
+	" \x01(\x01R\x15overloadRatePerMinute\x12;\n" +
+	"\vspend_until\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"spendUntil\x12*\n" +
+	"\x05queue\x18\f \x03(\v2\x14.weir.v1.TenantQueueR\x05queue\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd2\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xae\x01\n" +
+	"\vTenantQueue\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x18\n" +
+	"\awaiting\x18\x02 \x01(\x04R\awaiting\x12\x18\n" +
+	"\atickets\x18\x03 \x01(\x04R\atickets\x12\x16\n" +
+	"\x06weight\x18\x04 \x01(\x01R\x06weight\x12#\n" +
+	"\rahead_seconds\x18\x05 \x01(\x01R\faheadSeconds\x12\x16\n" +
+	"\x06others\x18\x06 \x01(\bR\x06others\"\xc2\x04\n" +
 	"\tPaceState\x12\x14\n" +
 	"\x05meter\x18\x01 \x01(\tR\x05meter\x12&\n" +
 	"\x0frate_per_minute\x18\x02 \x01(\x01R\rratePerMinute\x12#\n" +
@@ -1175,7 +1384,16 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"last_event\x18\x06 \x01(\tR\tlastEvent\x12>\n" +
 	"\rlast_event_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vlastEventAt\x12\x18\n" +
 	"\astartup\x18\b \x01(\bR\astartup\x12\x14\n" +
-	"\x05owner\x18\t \x01(\tR\x05owner\"f\n" +
+	"\x05owner\x18\t \x01(\tR\x05owner\x12(\n" +
+	"\x10limit_per_minute\x18\n" +
+	" \x01(\x01R\x0elimitPerMinute\x12!\n" +
+	"\flimit_source\x18\v \x01(\tR\vlimitSource\x12!\n" +
+	"\fprobes_spent\x18\f \x01(\x04R\vprobesSpent\x12\x1f\n" +
+	"\vprobe_share\x18\r \x01(\x01R\n" +
+	"probeShare\x12\x1d\n" +
+	"\n" +
+	"last_class\x18\x0e \x01(\tR\tlastClass\x12>\n" +
+	"\rlast_class_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\vlastClassAt\"f\n" +
 	"\x10ListRulesRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -1220,7 +1438,7 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\x05_hits\"9\n" +
 	"\x0fDescriptorEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xde\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x8b\x03\n" +
 	"\x0fExplainResponse\x12*\n" +
 	"\averdict\x18\x01 \x01(\x0e2\x10.weir.v1.VerdictR\averdict\x12+\n" +
 	"\x06limits\x18\x02 \x03(\v2\x13.weir.v1.LimitStateR\x06limits\x122\n" +
@@ -1231,7 +1449,9 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\breserved\x18\x05 \x01(\v2\x0e.weir.v1.UsageR\breserved\x12\x18\n" +
 	"\asummary\x18\x06 \x01(\tR\asummary\x12\x12\n" +
 	"\x04plan\x18\a \x01(\tR\x04plan\x12(\n" +
-	"\x05paces\x18\b \x03(\v2\x12.weir.v1.PaceStateR\x05paces\"\xca\x01\n" +
+	"\x05paces\x18\b \x03(\v2\x12.weir.v1.PaceStateR\x05paces\x12+\n" +
+	"\x06quotas\x18\n" +
+	" \x03(\v2\x13.weir.v1.QuotaStateR\x06quotas\"\xca\x01\n" +
 	"\x11ResetLimitRequest\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12J\n" +
 	"\n" +
@@ -1264,70 +1484,75 @@ func file_weir_v1_admin_proto_rawDescGZIP() []byte {
 	return file_weir_v1_admin_proto_rawDescData
 }
 
-var file_weir_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_weir_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_weir_v1_admin_proto_goTypes = []any{
 	(*ListQuotasRequest)(nil),     // 0: weir.v1.ListQuotasRequest
 	(*ListQuotasResponse)(nil),    // 1: weir.v1.ListQuotasResponse
 	(*QuotaState)(nil),            // 2: weir.v1.QuotaState
-	(*PaceState)(nil),             // 3: weir.v1.PaceState
-	(*ListRulesRequest)(nil),      // 4: weir.v1.ListRulesRequest
-	(*ListRulesResponse)(nil),     // 5: weir.v1.ListRulesResponse
-	(*RuleState)(nil),             // 6: weir.v1.RuleState
-	(*RuleLimit)(nil),             // 7: weir.v1.RuleLimit
-	(*GetPlanRequest)(nil),        // 8: weir.v1.GetPlanRequest
-	(*GetPlanResponse)(nil),       // 9: weir.v1.GetPlanResponse
-	(*ExplainRequest)(nil),        // 10: weir.v1.ExplainRequest
-	(*DescriptorEntry)(nil),       // 11: weir.v1.DescriptorEntry
-	(*ExplainResponse)(nil),       // 12: weir.v1.ExplainResponse
-	(*ResetLimitRequest)(nil),     // 13: weir.v1.ResetLimitRequest
-	(*ResetLimitResponse)(nil),    // 14: weir.v1.ResetLimitResponse
-	nil,                           // 15: weir.v1.QuotaState.AttributesEntry
-	nil,                           // 16: weir.v1.ExplainRequest.AttributesEntry
-	nil,                           // 17: weir.v1.ResetLimitRequest.AttributesEntry
-	(*LimitState)(nil),            // 18: weir.v1.LimitState
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
-	(*Estimate)(nil),              // 21: weir.v1.Estimate
-	(Verdict)(0),                  // 22: weir.v1.Verdict
-	(*Usage)(nil),                 // 23: weir.v1.Usage
+	(*TenantQueue)(nil),           // 3: weir.v1.TenantQueue
+	(*PaceState)(nil),             // 4: weir.v1.PaceState
+	(*ListRulesRequest)(nil),      // 5: weir.v1.ListRulesRequest
+	(*ListRulesResponse)(nil),     // 6: weir.v1.ListRulesResponse
+	(*RuleState)(nil),             // 7: weir.v1.RuleState
+	(*RuleLimit)(nil),             // 8: weir.v1.RuleLimit
+	(*GetPlanRequest)(nil),        // 9: weir.v1.GetPlanRequest
+	(*GetPlanResponse)(nil),       // 10: weir.v1.GetPlanResponse
+	(*ExplainRequest)(nil),        // 11: weir.v1.ExplainRequest
+	(*DescriptorEntry)(nil),       // 12: weir.v1.DescriptorEntry
+	(*ExplainResponse)(nil),       // 13: weir.v1.ExplainResponse
+	(*ResetLimitRequest)(nil),     // 14: weir.v1.ResetLimitRequest
+	(*ResetLimitResponse)(nil),    // 15: weir.v1.ResetLimitResponse
+	nil,                           // 16: weir.v1.QuotaState.AttributesEntry
+	nil,                           // 17: weir.v1.ExplainRequest.AttributesEntry
+	nil,                           // 18: weir.v1.ResetLimitRequest.AttributesEntry
+	(*LimitState)(nil),            // 19: weir.v1.LimitState
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
+	(*Estimate)(nil),              // 22: weir.v1.Estimate
+	(Verdict)(0),                  // 23: weir.v1.Verdict
+	(*Usage)(nil),                 // 24: weir.v1.Usage
 }
 var file_weir_v1_admin_proto_depIdxs = []int32{
 	2,  // 0: weir.v1.ListQuotasResponse.quotas:type_name -> weir.v1.QuotaState
-	15, // 1: weir.v1.QuotaState.attributes:type_name -> weir.v1.QuotaState.AttributesEntry
-	18, // 2: weir.v1.QuotaState.limits:type_name -> weir.v1.LimitState
-	19, // 3: weir.v1.QuotaState.last_asked:type_name -> google.protobuf.Timestamp
-	3,  // 4: weir.v1.QuotaState.paces:type_name -> weir.v1.PaceState
-	19, // 5: weir.v1.PaceState.gate_until:type_name -> google.protobuf.Timestamp
-	19, // 6: weir.v1.PaceState.last_event_at:type_name -> google.protobuf.Timestamp
-	6,  // 7: weir.v1.ListRulesResponse.rules:type_name -> weir.v1.RuleState
-	7,  // 8: weir.v1.RuleState.limits:type_name -> weir.v1.RuleLimit
-	20, // 9: weir.v1.RuleLimit.window:type_name -> google.protobuf.Duration
-	19, // 10: weir.v1.GetPlanResponse.loaded_at:type_name -> google.protobuf.Timestamp
-	16, // 11: weir.v1.ExplainRequest.attributes:type_name -> weir.v1.ExplainRequest.AttributesEntry
-	21, // 12: weir.v1.ExplainRequest.estimate:type_name -> weir.v1.Estimate
-	11, // 13: weir.v1.ExplainRequest.descriptor:type_name -> weir.v1.DescriptorEntry
-	22, // 14: weir.v1.ExplainResponse.verdict:type_name -> weir.v1.Verdict
-	18, // 15: weir.v1.ExplainResponse.limits:type_name -> weir.v1.LimitState
-	18, // 16: weir.v1.ExplainResponse.refused_by:type_name -> weir.v1.LimitState
-	20, // 17: weir.v1.ExplainResponse.retry_after:type_name -> google.protobuf.Duration
-	23, // 18: weir.v1.ExplainResponse.reserved:type_name -> weir.v1.Usage
-	3,  // 19: weir.v1.ExplainResponse.paces:type_name -> weir.v1.PaceState
-	17, // 20: weir.v1.ResetLimitRequest.attributes:type_name -> weir.v1.ResetLimitRequest.AttributesEntry
-	0,  // 21: weir.v1.AdminService.ListQuotas:input_type -> weir.v1.ListQuotasRequest
-	4,  // 22: weir.v1.AdminService.ListRules:input_type -> weir.v1.ListRulesRequest
-	8,  // 23: weir.v1.AdminService.GetPlan:input_type -> weir.v1.GetPlanRequest
-	10, // 24: weir.v1.AdminService.Explain:input_type -> weir.v1.ExplainRequest
-	13, // 25: weir.v1.AdminService.ResetLimit:input_type -> weir.v1.ResetLimitRequest
-	1,  // 26: weir.v1.AdminService.ListQuotas:output_type -> weir.v1.ListQuotasResponse
-	5,  // 27: weir.v1.AdminService.ListRules:output_type -> weir.v1.ListRulesResponse
-	9,  // 28: weir.v1.AdminService.GetPlan:output_type -> weir.v1.GetPlanResponse
-	12, // 29: weir.v1.AdminService.Explain:output_type -> weir.v1.ExplainResponse
-	14, // 30: weir.v1.AdminService.ResetLimit:output_type -> weir.v1.ResetLimitResponse
-	26, // [26:31] is the sub-list for method output_type
-	21, // [21:26] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	16, // 1: weir.v1.QuotaState.attributes:type_name -> weir.v1.QuotaState.AttributesEntry
+	19, // 2: weir.v1.QuotaState.limits:type_name -> weir.v1.LimitState
+	20, // 3: weir.v1.QuotaState.last_asked:type_name -> google.protobuf.Timestamp
+	4,  // 4: weir.v1.QuotaState.paces:type_name -> weir.v1.PaceState
+	20, // 5: weir.v1.QuotaState.spend_until:type_name -> google.protobuf.Timestamp
+	3,  // 6: weir.v1.QuotaState.queue:type_name -> weir.v1.TenantQueue
+	20, // 7: weir.v1.PaceState.gate_until:type_name -> google.protobuf.Timestamp
+	20, // 8: weir.v1.PaceState.last_event_at:type_name -> google.protobuf.Timestamp
+	20, // 9: weir.v1.PaceState.last_class_at:type_name -> google.protobuf.Timestamp
+	7,  // 10: weir.v1.ListRulesResponse.rules:type_name -> weir.v1.RuleState
+	8,  // 11: weir.v1.RuleState.limits:type_name -> weir.v1.RuleLimit
+	21, // 12: weir.v1.RuleLimit.window:type_name -> google.protobuf.Duration
+	20, // 13: weir.v1.GetPlanResponse.loaded_at:type_name -> google.protobuf.Timestamp
+	17, // 14: weir.v1.ExplainRequest.attributes:type_name -> weir.v1.ExplainRequest.AttributesEntry
+	22, // 15: weir.v1.ExplainRequest.estimate:type_name -> weir.v1.Estimate
+	12, // 16: weir.v1.ExplainRequest.descriptor:type_name -> weir.v1.DescriptorEntry
+	23, // 17: weir.v1.ExplainResponse.verdict:type_name -> weir.v1.Verdict
+	19, // 18: weir.v1.ExplainResponse.limits:type_name -> weir.v1.LimitState
+	19, // 19: weir.v1.ExplainResponse.refused_by:type_name -> weir.v1.LimitState
+	21, // 20: weir.v1.ExplainResponse.retry_after:type_name -> google.protobuf.Duration
+	24, // 21: weir.v1.ExplainResponse.reserved:type_name -> weir.v1.Usage
+	4,  // 22: weir.v1.ExplainResponse.paces:type_name -> weir.v1.PaceState
+	2,  // 23: weir.v1.ExplainResponse.quotas:type_name -> weir.v1.QuotaState
+	18, // 24: weir.v1.ResetLimitRequest.attributes:type_name -> weir.v1.ResetLimitRequest.AttributesEntry
+	0,  // 25: weir.v1.AdminService.ListQuotas:input_type -> weir.v1.ListQuotasRequest
+	5,  // 26: weir.v1.AdminService.ListRules:input_type -> weir.v1.ListRulesRequest
+	9,  // 27: weir.v1.AdminService.GetPlan:input_type -> weir.v1.GetPlanRequest
+	11, // 28: weir.v1.AdminService.Explain:input_type -> weir.v1.ExplainRequest
+	14, // 29: weir.v1.AdminService.ResetLimit:input_type -> weir.v1.ResetLimitRequest
+	1,  // 30: weir.v1.AdminService.ListQuotas:output_type -> weir.v1.ListQuotasResponse
+	6,  // 31: weir.v1.AdminService.ListRules:output_type -> weir.v1.ListRulesResponse
+	10, // 32: weir.v1.AdminService.GetPlan:output_type -> weir.v1.GetPlanResponse
+	13, // 33: weir.v1.AdminService.Explain:output_type -> weir.v1.ExplainResponse
+	15, // 34: weir.v1.AdminService.ResetLimit:output_type -> weir.v1.ResetLimitResponse
+	30, // [30:35] is the sub-list for method output_type
+	25, // [25:30] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_weir_v1_admin_proto_init() }
@@ -1336,14 +1561,14 @@ func file_weir_v1_admin_proto_init() {
 		return
 	}
 	file_weir_v1_quota_proto_init()
-	file_weir_v1_admin_proto_msgTypes[10].OneofWrappers = []any{}
+	file_weir_v1_admin_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_v1_admin_proto_rawDesc), len(file_weir_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

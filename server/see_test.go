@@ -1,0 +1,75 @@
+package server
+
+import (
+	"testing"
+	"time"
+
+	weirv1 "github.com/weir-project/weir/proto/weir/v1"
+)
+
+// explain explains a call of an organisation.
+func (w *world) explain(org string) *weirv1.ExplainResponse {
+	w.t.Helper()
+	e, err := w.admin.Explain(w.t.Context(), &weirv1.ExplainRequest{Attributes: map[string]string{
+		"org": org, "model": "claude-opus", "tenant": "chat",
+	}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return e
+}
+
+// tell reports that a call ended with a status and an error type.
+func (w *world) tell(reservation string, status uint32, errorType, message string, headers ...*weirv1.Header) {
+	w.t.Helper()
+	if _, err := w.quota.Report(w.t.Context(), &weirv1.ReportRequest{
+		Reservation: reservation, HttpStatus: status, ErrorType: errorType, ErrorMessage: message, Headers: headers,
+	}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func TestOperatorsSeeWhatIsLearnedAndWhoWaits(t *testing.T) {
+	inBubble(t, Options{Loaded: loaded(t, learned(rpm(60)), "aaaaaaaaaaaa", nil)}, func(t *testing.T, w *world) {
+		first := w.reserve(call("acme", 10, 10))
+		time.Sleep(time.Second)
+		w.refuse(first.GetReservation(), 5*time.Second)
+		for i := range 3 { // three are told when to come back
+			wantVerdict(t, w.reserve(call("acme", 10, uint64(10+i))), weirv1.Verdict_VERDICT_DENY)
+		}
+		list, err := w.admin.ListQuotas(t.Context(), &weirv1.ListQuotasRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := w.explain("acme")
+		for name, q := range map[string]*weirv1.QuotaState{"listed": list.GetQuotas()[0], "explained": e.GetQuotas()[0]} {
+			if len(q.GetQueue()) != 1 || q.GetQueue()[0].GetTenant() != "chat" || q.GetQueue()[0].GetTickets() != 3 {
+				t.Errorf("%s: queue %v", name, q.GetQueue())
+			}
+		}
+		p := e.GetPaces()[0]
+		if p.GetLastClass() != "quota" || time.Since(p.GetLastClassAt().AsTime()) != 0 || p.GetProbesSpent() != 1 ||
+			p.GetLimitPerMinute() != 60 || p.GetLimitSource() != "configured" {
+			t.Errorf("pace %v", p)
+		}
+		if len(e.GetQuotas()[0].GetLimits()) > 0 || len(e.GetQuotas()[0].GetPaces()) > 0 {
+			t.Errorf("said twice: %v", e.GetQuotas()[0])
+		}
+	})
+}
+
+func TestOperatorsSeeTheSpendGateAndOverload(t *testing.T) {
+	inBubble(t, Options{Loaded: loaded(t, learned(rpm(600)), "aaaaaaaaaaaa", nil)}, func(t *testing.T, w *world) {
+		w.tell(w.reserve(call("acme", 10, 10)).GetReservation(), 529, "overloaded_error", "Overloaded")
+		q := w.explain("acme").GetQuotas()[0]
+		if q.GetOverloadRatePerMinute() <= 0 || q.GetSpendUntil() != nil {
+			t.Errorf("overloaded: %v", q)
+		}
+		time.Sleep(time.Minute)
+		w.tell(w.reserve(call("acme", 10, 10)).GetReservation(), 402, "billing_error", "credit is used up")
+		q = w.explain("acme").GetQuotas()[0]
+		if left := time.Until(q.GetSpendUntil().AsTime()); left != 15*time.Minute || q.GetOverloadRatePerMinute() != 0 {
+			t.Errorf("spent: %v, for %v", q, left)
+		}
+	})
+}
