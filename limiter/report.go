@@ -138,6 +138,11 @@ type Settlement struct {
 	// it was for, if this report said that it did.
 	Refused Class
 	Quota   string
+	// Event is what the refusal was taken for, and EventMeter whose pace it changed.
+	Event      EventKind
+	EventMeter Meter
+	// Adopted says that the upstream's headers stated a limit that was not in force.
+	Adopted bool
 }
 
 // Refuses says whether the upstream turned a call away that was right as it was: for a

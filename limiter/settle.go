@@ -135,12 +135,14 @@ func (l *Limiter) Report(now Instant, id ID, tenant string, o Outcome) Settlemen
 			l.rehold(now, h, r.wants(h, &o), !o.Progress)
 		}
 	}
+	var before mark
 	if o.Progress {
 		return Settlement{Ending: Open, Applied: true, Charged: r.charged, ExpiresAt: r.expires}
 	}
 	r.heard(now, &o)
 	if r.quota != nil && r.quota.pacer != nil {
 		r.quota.pacer.advance(now)
+		before = r.quota.pacer.mark()
 		r.quota.pacer.report(now, &r.leases, &o, r.quota.quota.cost(r.charged), r.quota.open, r.flow)
 		if o.Learn {
 			r.quota.owe(r.flow, &r.leases, r.quota.quota.cost(r.charged))
@@ -158,7 +160,9 @@ func (l *Limiter) Report(now Instant, id ID, tenant string, o Outcome) Settlemen
 	if o.Class.Refuses() && r.quota != nil {
 		refusedBy = r.quota.quota.name
 	}
+	pacer := r.pacer()
 	s = l.end(now, i, r, Settled)
+	s.since(&before, pacer)
 	if refusedBy != "" {
 		s.Refused, s.Quota = o.Class, refusedBy
 	}

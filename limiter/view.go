@@ -62,6 +62,44 @@ func (p *pacer) notedWhole(now Instant, c Class) {
 	}
 }
 
+// mark is what of a pacer is compared before and after a report.
+type mark struct {
+	events [3][StartupEvent + 1]uint64
+	most   [3]float64
+}
+
+func (p *pacer) mark() mark {
+	var k mark
+	for m, d := range p.paces {
+		k.events[m], k.most[m] = d.events, d.most
+	}
+	return k
+}
+
+// pacer returns that of the reservation's quota, nil if there is none.
+func (r *reservation) pacer() *pacer {
+	if r.quota == nil {
+		return nil
+	}
+	return r.quota.pacer
+}
+
+// since adds to s what p has learned since before.
+func (s *Settlement) since(before *mark, p *pacer) {
+	if p == nil {
+		return
+	}
+	after := p.mark()
+	s.Adopted = after.most != before.most
+	for m := range after.events {
+		for k := BurstEvent; k <= StartupEvent; k++ {
+			if after.events[m][k] != before.events[m][k] {
+				s.Event, s.EventMeter = k, Meter(m)
+			}
+		}
+	}
+}
+
 // source says where the limit in force comes from.
 func (p *pace) source(configured float64) LimitSource {
 	switch {

@@ -30,6 +30,7 @@ type metrics struct {
 	panics          prometheus.Counter
 	accessLog       *prometheus.CounterVec
 	refusals        *prometheus.CounterVec
+	events          *prometheus.CounterVec
 	// refused, unless nil, is told of each refusal.
 	refused    func()
 	reloadOK   prometheus.Gauge
@@ -74,6 +75,9 @@ func newMetrics(version string) *metrics {
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_refusals_total", Help: "Calls that the upstream refused, by quota and class.",
 		}, []string{"owner", "class"}),
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_pace_events_total", Help: "Refusals that changed a learned pace, by what they were taken for: what it cost to find the pace.",
+		}, []string{"owner", "meter", "event"}),
 		reloadOK: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "weir_config_last_reload_successful", Help: "1 if the configuration on disk is the one in force, 0 if it is invalid.",
 		}),
@@ -90,7 +94,7 @@ func newMetrics(version string) *metrics {
 	}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
 	m.registry.MustRegister(
-		m.decisions, m.charged, m.decisionSeconds, m.errors, m.overloads, m.panics, m.accessLog, m.refusals,
+		m.decisions, m.charged, m.decisionSeconds, m.errors, m.overloads, m.panics, m.accessLog, m.refusals, m.events,
 		m.reloadOK, m.reloadTime, m.configInfo, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
@@ -117,6 +121,9 @@ func (m *metrics) settled(s limiter.Settlement) {
 		return
 	}
 	m.refusals.WithLabelValues(s.Quota, refusalNames[s.Refused]).Inc()
+	if s.Event != limiter.NoEvent {
+		m.events.WithLabelValues(s.Quota, s.EventMeter.String(), s.Event.String()).Inc()
+	}
 	if m.refused != nil {
 		m.refused()
 	}

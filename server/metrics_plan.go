@@ -103,6 +103,7 @@ func (m *metrics) forget(bound map[seriesKey]*verdictCounters) {
 		if !owners[k.owner] {
 			m.charged.DeletePartialMatch(prometheus.Labels{"owner": k.owner})
 			m.refusals.DeletePartialMatch(prometheus.Labels{"owner": k.owner})
+			m.events.DeletePartialMatch(prometheus.Labels{"owner": k.owner})
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -38,6 +39,7 @@ func TestTheDocumentedMetricsAreThoseThatAreShown(t *testing.T) {
 		if _, err := w.quota.Report(t.Context(), &weirv1.ReportRequest{Reservation: r.GetReservation(), HttpStatus: 529}); err != nil {
 			t.Fatal(err)
 		}
+		w.refuse(w.reserve(call("globex", 10, 10)).GetReservation(), time.Second)
 		shown := map[string]string{}
 		families, err := w.server.d.metrics.registry.Gather()
 		if err != nil {

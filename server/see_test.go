@@ -1,9 +1,12 @@
 package server
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/weir-project/weir/limiter"
 	weirv1 "github.com/weir-project/weir/proto/weir/v1"
 )
 
@@ -70,6 +73,54 @@ func TestOperatorsSeeTheSpendGateAndOverload(t *testing.T) {
 		q = w.explain("acme").GetQuotas()[0]
 		if left := time.Until(q.GetSpendUntil().AsTime()); left != 15*time.Minute || q.GetOverloadRatePerMinute() != 0 {
 			t.Errorf("spent: %v, for %v", q, left)
+		}
+	})
+}
+
+// gauge says what /metrics shows for a series, written as Prometheus does.
+func (w *world) gauge(series string) string {
+	w.t.Helper()
+	_, text, _ := w.fetch("GET", "/metrics", "")
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, series+" "); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "missing"
+}
+
+func TestMetricsShowWhatIsLearnedAndWhoWaits(t *testing.T) {
+	spec := learned(rpm(60))
+	spec.Quotas[0].Tenants = map[string]limiter.TenantSpec{"chat": {Weight: 2}, "idle": {}}
+	inBubble(t, Options{Loaded: loaded(t, spec, "aaaaaaaaaaaa", nil)}, func(t *testing.T, w *world) {
+		first := w.reserve(call("acme", 10, 10))
+		time.Sleep(time.Second)
+		w.refuse(first.GetReservation(), 5*time.Second)
+		for i := range 4 {
+			ask := call("acme", 10, 10)
+			if i > 0 {
+				ask.Attributes["tenant"] = fmt.Sprint("tenant-", i)
+			}
+			wantVerdict(t, w.reserve(ask), weirv1.Verdict_VERDICT_DENY)
+		}
+		other := w.reserve(call("globex", 10, 10))
+		w.tell(other.GetReservation(), 402, "billing_error", "credit is used up")
+		for series, want := range map[string]string{
+			`weir_pace_events_total{event="rate",meter="requests",owner="opus"}`:   "1",
+			`weir_pace_limit{meter="requests",owner="opus"}`:                       "120",
+			`weir_pace_backlog{meter="requests",owner="opus"}`:                     "4.85",
+			`weir_quota_spend_gate_seconds{owner="opus"}`:                          "900",
+			`weir_quota_overloaded{owner="opus"}`:                                  "0",
+			`weir_quota_in_flight_cap{owner="opus"}`:                               "0",
+			`weir_quota_waiting{owner="opus",state="appointed",tenant="chat"}`:     "1",
+			`weir_quota_waiting{owner="opus",state="appointed",tenant="idle"}`:     "0",
+			`weir_quota_waiting{owner="opus",state="appointed",tenant="other"}`:    "3",
+			`weir_quota_waiting{owner="opus",state="held",tenant="other"}`:         "0",
+			`weir_quota_waiting{owner="opus",state="appointed",tenant="tenant-1"}`: "missing",
+		} {
+			if got := w.gauge(series); got != want {
+				t.Errorf("%s is %s, want %s", series, got, want)
+			}
 		}
 	})
 }
