@@ -104,7 +104,7 @@ func newDecider(store Store, loaded *config.Loaded, m *metrics, log *slog.Logger
 	d.scratches.New = func() any { return newScratch() }
 	d.apply(loaded)
 	d.paces = &paceLog{d: d}
-	m.refused = d.paces.refused
+	m.changed = d.paces.changed
 	m.registry.MustRegister(&paceCollector{d})
 	return d
 }

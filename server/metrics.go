@@ -31,8 +31,8 @@ type metrics struct {
 	accessLog       *prometheus.CounterVec
 	refusals        *prometheus.CounterVec
 	events          *prometheus.CounterVec
-	// refused, unless nil, is told of each refusal.
-	refused    func()
+	// changed, unless nil, is told of each refusal and each limit that was adopted.
+	changed    func()
 	reloadOK   prometheus.Gauge
 	reloadTime prometheus.Gauge
 	configInfo *prometheus.GaugeVec
@@ -117,15 +117,15 @@ func (m *metrics) settled(s limiter.Settlement) {
 	if s.Applied || s.Ending == limiter.Unknown {
 		m.settlements[s.Ending].Add(1)
 	}
+	if (s.Quota != "" || s.Adopted) && m.changed != nil {
+		m.changed()
+	}
 	if s.Quota == "" {
 		return
 	}
 	m.refusals.WithLabelValues(s.Quota, refusalNames[s.Refused]).Inc()
 	if s.Event != limiter.NoEvent {
 		m.events.WithLabelValues(s.Quota, s.EventMeter.String(), s.Event.String()).Inc()
-	}
-	if m.refused != nil {
-		m.refused()
 	}
 }
 

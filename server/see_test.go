@@ -124,3 +124,86 @@ func TestMetricsShowWhatIsLearnedAndWhoWaits(t *testing.T) {
 		}
 	})
 }
+
+// lines are those of the log that say what, and nothing of others.
+func (w *world) lines(what string) (found []string) {
+	for line := range strings.Lines(w.log.String()) {
+		if strings.Contains(line, what) {
+			found = append(found, strings.TrimSpace(line))
+		}
+	}
+	return found
+}
+
+func (w *world) wantLines(n int, what string, parts ...string) {
+	w.t.Helper()
+	found := w.lines(what)
+	if len(found) != n {
+		w.t.Errorf("%d lines say %q, want %d:\n%s", len(found), what, n, w.log)
+		return
+	}
+	for _, part := range parts {
+		if !strings.Contains(found[n-1], part) {
+			w.t.Errorf("%q lacks %s", found[n-1], part)
+		}
+	}
+}
+
+func TestEachLearnedChangeIsOneLine(t *testing.T) {
+	spec := learned(rpm(60))
+	spec.Quotas[0].Mode = limiter.HintLimits
+	inBubble(t, Options{Loaded: loaded(t, spec, "aaaaaaaaaaaa", nil)}, func(t *testing.T, w *world) {
+		// Five answers state one limit: a line for the first.
+		for range 5 {
+			r := w.reserve(call("acme", 10, 10))
+			time.Sleep(2 * time.Second)
+			w.tell(r.GetReservation(), 200, "", "", &weirv1.Header{Name: "anthropic-ratelimit-requests-limit", Value: "4000"},
+				&weirv1.Header{Name: "anthropic-ratelimit-requests-remaining", Value: "3990"})
+		}
+		w.wantLines(1, "learned a limit from headers", "limit_per_minute=4000", "rate_before=6", "meter=requests", "quota=opus", "of.org=acme")
+
+		// An overload begins, and ends by itself.
+		for range 3 {
+			r := w.reserve(call("acme", 10, 10))
+			w.tell(r.GetReservation(), 529, "overloaded_error", "Overloaded")
+			time.Sleep(time.Second)
+		}
+		w.wantLines(1, "the upstream is overloaded")
+		w.wantLines(0, "not overloaded any more")
+		time.Sleep(time.Minute)
+		w.wantLines(1, "not overloaded any more", "quota=opus")
+
+		// The money is spent: what was on its way is refused too.
+		one, two := w.reserve(call("acme", 10, 10)), w.reserve(call("acme", 10, 10))
+		w.tell(one.GetReservation(), 402, "billing_error", "credit is used up")
+		time.Sleep(5 * time.Second)
+		w.tell(two.GetReservation(), 402, "billing_error", "credit is used up")
+		time.Sleep(2 * time.Second)
+		w.wantLines(1, "the money is spent", "until=")
+	})
+}
+
+func TestALackOfRightsIsWrittenOnceAMinute(t *testing.T) {
+	inBubble(t, Options{Loaded: loaded(t, learned(rpm(600)), "aaaaaaaaaaaa", nil)}, func(t *testing.T, w *world) {
+		for range 9 { // in 90 seconds
+			w.tell(w.reserve(call("acme", 10, 10)).GetReservation(), 429, "rate_limit_error", "Extra usage is required for long context requests.")
+			time.Sleep(10 * time.Second)
+		}
+		w.wantLines(2, "lacks a right", "quota=opus")
+	})
+}
+
+func TestACapOnOpenCallsIsWrittenWhenItFalls(t *testing.T) {
+	inBubble(t, Options{Loaded: loaded(t, learned(rpm(600)), "aaaaaaaaaaaa", nil)}, func(t *testing.T, w *world) {
+		var open []string
+		for range 9 {
+			open = append(open, w.reserve(call("acme", 10, 10)).GetReservation())
+		}
+		w.tell(open[8], 429, "rate_limit_error", "Number of concurrent connections has exceeded your rate limit")
+		time.Sleep(2 * time.Second)
+		w.wantLines(1, "learned how many calls may be open", "in_flight_cap=7", "cap_before=0")
+		w.tell(open[0], 200, "", "") // it grows by a seventh: nothing to say
+		time.Sleep(2 * time.Second)
+		w.wantLines(1, "learned how many calls may be open")
+	})
+}
