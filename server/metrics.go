@@ -11,6 +11,7 @@ import (
 
 	"github.com/weir-project/weir/config"
 	"github.com/weir-project/weir/limiter"
+	"github.com/weir-project/weir/provider"
 )
 
 // other is the label of whatever the configuration does not name.
@@ -31,6 +32,7 @@ type metrics struct {
 	accessLog       *prometheus.CounterVec
 	refusals        *prometheus.CounterVec
 	events          *prometheus.CounterVec
+	oddAnswers      *prometheus.CounterVec
 	// changed, unless nil, is told of each refusal and each limit that was adopted.
 	changed    func()
 	reloadOK   prometheus.Gauge
@@ -78,6 +80,9 @@ func newMetrics(version string) *metrics {
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_pace_events_total", Help: "Refusals that changed a learned pace, by what they were taken for: what it cost to find the pace.",
 		}, []string{"owner", "meter", "event"}),
+		oddAnswers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_odd_answers_total", Help: "Upstreams' answers in which something was clamped or ignored because nobody can mean it, by what it was.",
+		}, []string{"what"}),
 		reloadOK: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "weir_config_last_reload_successful", Help: "1 if the configuration on disk is the one in force, 0 if it is invalid.",
 		}),
@@ -93,8 +98,11 @@ func newMetrics(version string) *metrics {
 		Name: "weir_build_info", Help: "1 for the version that runs.",
 	}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
+	for name := range provider.AllOddities.Names {
+		m.oddAnswers.WithLabelValues(name) // so that it is there before the first
+	}
 	m.registry.MustRegister(
-		m.decisions, m.charged, m.decisionSeconds, m.errors, m.overloads, m.panics, m.accessLog, m.refusals, m.events,
+		m.decisions, m.charged, m.decisionSeconds, m.errors, m.overloads, m.panics, m.accessLog, m.refusals, m.events, m.oddAnswers,
 		m.reloadOK, m.reloadTime, m.configInfo, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
@@ -126,6 +134,13 @@ func (m *metrics) settled(s limiter.Settlement) {
 	m.refusals.WithLabelValues(s.Quota, refusalNames[s.Refused]).Inc()
 	if s.Event != limiter.NoEvent {
 		m.events.WithLabelValues(s.Quota, s.EventMeter.String(), s.Event.String()).Inc()
+	}
+}
+
+// odd counts what in an answer nobody can mean.
+func (m *metrics) odd(o provider.Oddities) {
+	for name := range o.Names {
+		m.oddAnswers.WithLabelValues(name).Inc()
 	}
 }
 

@@ -99,7 +99,12 @@ func attribute(attrs []limiter.Entry, w word) string {
 // What the upstream stated is charged. What it did not state stays charged as
 // reserved, unless it is of a class of failures that the upstream does not count.
 func outcomeOf(r report, p *provider.Profile, now limiter.Instant) limiter.Outcome {
-	read, used := r.reading(p, now), r.usage.spent()
+	return r.outcome(p, r.reading(p, now))
+}
+
+// outcome is outcomeOf for an answer that was read already.
+func (r *report) outcome(p *provider.Profile, read provider.Reading) limiter.Outcome {
+	used := r.usage.spent()
 	if r.aborted && !r.unsent {
 		// The answer is not the upstream's own, or not all of it.
 		read.Refund = provider.Refund{}

@@ -77,13 +77,16 @@ func (s *settler) settle(ctx context.Context, now limiter.Instant, a *active, r 
 }
 
 func (s *settler) apply(ctx context.Context, now limiter.Instant, a *active, r *report) settled {
+	p := a.Profile(r.provider)
+	read := r.reading(p, now)
+	s.d.metrics.odd(read.Odd)
 	if r.ref == (Ref{}) {
 		if r.unsent {
 			return settledDenied
 		}
 		return s.unasked(ctx, now, a, r)
 	}
-	o := outcomeOf(*r, a.Profile(r.provider), now)
+	o := r.outcome(p, read)
 	if !r.trusted && r.ref.ID == (limiter.ID{}) && r.tenant == "" {
 		// Request ids can be guessed: who names neither the reservation nor its tenant
 		// tells nothing about the quota.

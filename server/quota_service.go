@@ -161,7 +161,10 @@ func (q *quotaService) report(ctx context.Context, now limiter.Instant, c *repor
 	r := c.terms(Ref{ID: id})
 	a := q.d.loaded.Load()
 	r.provider, r.trusted = a.provider, a.trusts(ctx, false)
-	st, err := q.d.store.Report(ctx, now, Ref{ID: id}, c.tenant, outcomeOf(r, a.Profile(r.provider), now))
+	p := a.Profile(r.provider)
+	read := r.reading(p, now)
+	q.d.metrics.odd(read.Odd)
+	st, err := q.d.store.Report(ctx, now, Ref{ID: id}, c.tenant, r.outcome(p, read))
 	return q.standing(c.reservation, st, err)
 }
 

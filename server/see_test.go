@@ -207,3 +207,30 @@ func TestACapOnOpenCallsIsWrittenWhenItFalls(t *testing.T) {
 		w.wantLines(1, "learned how many calls may be open")
 	})
 }
+
+// At each door at which reports come in, an answer that nobody can mean is counted.
+func TestOddAnswersAreCountedAtEachDoor(t *testing.T) {
+	inBubble(t, Options{Loaded: loaded(t, learned(rpm(600)), "aaaaaaaaaaaa", nil)}, func(t *testing.T, w *world) {
+		const series = `weir_odd_answers_total{what="retry_after"}`
+		if got := w.gauge(series); got != "0" {
+			t.Fatalf("%s is %s", series, got)
+		}
+		odd := func(r *weirv1.ReserveResponse) {
+			w.tell(r.GetReservation(), 429, "rate_limit_error", "", &weirv1.Header{Name: "retry-after", Value: "-7"})
+		}
+		odd(w.reserve(call("acme", 10, 10)))
+		if got := w.gauge(series); got != "1" {
+			t.Errorf("after a report: %s is %s", series, got)
+		}
+		// A stream-done call of Envoy's, and an access log entry, settle by the same hands.
+		for i, r := range []*report{
+			{status: 429, retryAfter: "soon", ref: Ref{RequestID: "r-1"}},
+			{status: 429, retryAfter: "99999999"},
+		} {
+			w.server.rls.settler.settle(t.Context(), w.server.d.now(), w.server.d.loaded.Load(), r)
+			if got := w.gauge(series); got != fmt.Sprint(2+i) {
+				t.Errorf("after %+v: %s is %s", r, series, got)
+			}
+		}
+	})
+}
