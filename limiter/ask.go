@@ -73,7 +73,8 @@ type Ask struct {
 	// debt. The answer is always Allowed. If RequestID is known already, nothing is
 	// charged and the Decision says Replayed.
 	Force bool
-	// DryRun checks without charging, reserving or holding.
+	// DryRun asks what an Ask that cannot be held would be told, without charging,
+	// reserving or taking a turn.
 	DryRun bool
 
 	charges []charge
@@ -168,6 +169,8 @@ type Decision struct {
 	// RetryAt is the earliest instant at which the same Ask would be allowed if
 	// nobody else asked. Never if Infeasible; now if Allowed.
 	RetryAt Instant
+	// Refusal says why, if not Allowed.
+	Refusal Refusal
 	// Checks are the limits, in the order in which they were matched.
 	Checks []Check
 	// Reserved is what the charges mean in terms of the upstream, if attributes were

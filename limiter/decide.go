@@ -18,7 +18,11 @@ func (l *Limiter) Decide(now Instant, a *Ask, d *Decision) {
 		d.Verdict = Reroute
 		return
 	}
-	if r := a.mainQuota(); r != nil && r.state != nil && !a.Force && !a.DryRun {
+	if r := a.mainQuota(); r != nil && r.state != nil && !a.Force {
+		if a.DryRun {
+			l.foresee(now, a, d, r)
+			return
+		}
 		l.decideFairly(now, a, d, r)
 		return
 	}
@@ -31,11 +35,10 @@ func (l *Limiter) decideFairly(now Instant, a *Ask, d *Decision, r *quotaRef) {
 	f, t := st.flow(now, a.Tenant), st.terms(a.Tenant)
 	r.flow = f
 	a.Retry = a.Retry && (a.counted || f.mayRepeat(a.Trusted))
-	if pause := max(f.overCeiling(t, a.secondsOf(r)), f.shut.Sub(now), st.barred(now, a)); pause > 0 {
+	if pause, cause := st.pause(now, a, f, t, a.secondsOf(r)); pause > 0 {
 		l.check(now, a, d)
 		l.views(now, a, d)
-		l.denyForLine(now, a, d)
-		d.RetryAt = max(d.RetryAt, now.Add(pause))
+		l.denyForPause(now, a, d, pause, cause)
 		l.park(now, a, d, r, f)
 		return
 	}
@@ -61,7 +64,7 @@ func (l *Limiter) decideFairly(now Instant, a *Ask, d *Decision, r *quotaRef) {
 func (d *Decision) reset(now Instant) {
 	d.Verdict, d.RefusedBy, d.RetryAt, d.Checks = Allowed, -1, now, d.Checks[:0]
 	d.Reserved, d.ID, d.Opened, d.ExpiresAt, d.Replayed, d.Ticket = Usage{}, ID{}, false, 0, false, 0
-	d.Delay, d.Turn = 0, 0
+	d.Delay, d.Turn, d.Refusal = 0, 0, Refusal{}
 }
 
 // known answers an Ask that was made before, under the same idempotency key, or
@@ -313,7 +316,7 @@ func (l *Limiter) check(now Instant, a *Ask, d *Decision) {
 			continue
 		}
 		if d.RefusedBy < 0 {
-			d.RefusedBy, d.Verdict = i, Denied
+			d.RefusedBy, d.Verdict, d.Refusal.Cause = i, Denied, CauseLimit
 		}
 		if k.RetryAt == Never {
 			d.Verdict = Infeasible
@@ -363,7 +366,10 @@ func (a *Ask) mainQuota() *quotaRef {
 // views fills in how the counters of a stand now.
 func (l *Limiter) views(now Instant, a *Ask, d *Decision) {
 	for i := range a.charges {
-		l.viewIn(now, a, &a.charges[i], &d.Checks[i])
+		k := &d.Checks[i]
+		if l.viewIn(now, a, &a.charges[i], k); k.Over && d.Refusal.Cause > CauseLimit && k.Limit.paced {
+			k.Remaining = 0 // the pace has no room, whatever the window says
+		}
 	}
 }
 

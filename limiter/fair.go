@@ -100,11 +100,16 @@ func (s *quotaState) flow(now Instant, tenant string) *flow {
 	if f.weight <= 0 {
 		f.weight = 1
 	}
+	f.bring(now, t)
+	return f
+}
+
+// bring lets what a flow has had wear off until now.
+func (f *flow) bring(now Instant, t *TenantSpec) {
 	dt := max(0, now.Sub(f.at).Seconds())
 	f.spent = max(0, f.spent-t.Ceiling*dt)
 	f.below = max(0, f.below-t.Floor*dt)
 	f.at = max(f.at, now)
-	return f
 }
 
 // forget drops tenants that nothing is known of any more.
@@ -125,10 +130,7 @@ func (s *quotaState) terms(tenant string) *TenantSpec {
 
 // tag gives f's next ask its start tag, and charges f for it.
 func (q *line) tag(f *flow, t *TenantSpec, seconds float64) float64 {
-	start := max(q.virtual, f.finish)
-	if t.Floor > 0 && f.below <= 0 {
-		start = q.virtual // below its floor: as if it had not been served
-	}
+	start := q.startOf(f, t)
 	f.finish = max(start, f.finish) + seconds/f.weight
 	f.spent += seconds
 	f.below += seconds

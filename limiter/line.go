@@ -113,14 +113,16 @@ func (l *Limiter) denyForLine(now Instant, a *Ask, d *Decision) {
 	d.Verdict = Denied
 	for i := range a.charges {
 		if a.charges[i].ofQuota {
-			d.RefusedBy = i
+			d.RefusedBy, d.Checks[i].Remaining = i, 0
 			break
 		}
 	}
+	d.Refusal.Cause = CauseLine
 	d.RetryAt = now + 1
 	if st := a.mainQuota().state; st.line.len() > 0 {
 		d.RetryAt = max(d.RetryAt, st.line.tryAt)
 	}
+	d.Refusal.Until = d.RetryAt
 }
 
 // hold gives a copy of a its place in the line of its quota.

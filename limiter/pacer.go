@@ -140,7 +140,7 @@ func (p *pacer) wait(now Instant, c, before cost, open int) (float64, Meter) {
 			longest, by = w, Meter(m)
 		}
 	}
-	if until := max(p.spend, p.looking); until > now {
+	if until := p.moneyAt(); until > now {
 		longest, by = max(longest, until.Sub(now).Seconds()), Requests
 	}
 	if p.isSick() && p.load > 0 {
@@ -155,6 +155,9 @@ func (p *pacer) wait(now Instant, c, before cost, open int) (float64, Meter) {
 	}
 	return longest, by
 }
+
+// moneyAt is until when a spent budget keeps calls off.
+func (p *pacer) moneyAt() Instant { return max(p.spend, p.looking) }
 
 // blockedBy notes which paces hold the next caller up: only those may learn that they
 // could be faster.

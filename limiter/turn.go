@@ -248,10 +248,13 @@ const leastWait = 100 * time.Microsecond
 func (l *Limiter) denyByPace(now Instant, a *Ask, d *Decision, r *quotaRef, m Meter, w float64) {
 	d.Verdict = Denied
 	d.RetryAt = max(d.RetryAt, now.Add(max(leastWait, secondsOf(w))))
+	if d.RefusedBy < 0 {
+		d.Refusal = r.state.pacer.why(now, costVector(r.cost), m, w, r.state.open)
+	}
 	for i := range a.charges {
 		c := &a.charges[i]
 		if c.ofQuota && &a.quotas[c.quota] == r && c.limit.paced && c.limit.pace() == m {
-			d.Checks[i].Over, d.Checks[i].RetryAt = true, d.RetryAt
+			d.Checks[i].Over, d.Checks[i].RetryAt, d.Checks[i].Remaining = true, d.RetryAt, 0
 			if d.RefusedBy < 0 {
 				d.RefusedBy = i
 			}

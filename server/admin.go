@@ -73,7 +73,7 @@ func (m *adminService) Explain(ctx context.Context, req *weirv1.ExplainRequest) 
 	d := &s.decision
 	r := &weirv1.ExplainResponse{
 		Verdict: verdictOf(d.Verdict), Limits: limitStates(now, d.Checks), RetryAfter: retryAfter(now, d),
-		Reserved: usageOf(d.Reserved), Summary: summarise(now, d), Plan: a.Digest,
+		Reserved: usageOf(d.Reserved), Summary: summarise(now, d), Plan: a.Digest, Cause: d.Refusal.Cause.String(),
 	}
 	if d.RefusedBy >= 0 && d.RefusedBy < len(r.Limits) {
 		r.RefusedBy = r.Limits[d.RefusedBy]
@@ -146,9 +146,16 @@ func summarise(now limiter.Instant, d *limiter.Decision) string {
 		return "Nothing matches: the call would be allowed, and not be counted."
 	}
 	if d.RefusedBy < 0 || d.RefusedBy >= len(d.Checks) {
+		if d.Delay > 0 {
+			return fmt.Sprintf("The call would be allowed after %s; %d limits have room for it.", d.Delay.Round(time.Millisecond), len(d.Checks))
+		}
 		return fmt.Sprintf("The call would be allowed; %d limits have room for it.", len(d.Checks))
 	}
 	c := &d.Checks[d.RefusedBy]
+	if d.Refusal.Cause > limiter.CauseLimit {
+		return fmt.Sprintf("The call would be denied: %s. It would pass in %s, if nobody else asked.",
+			appendCause(nil, now, c, &d.Refusal), until(now, d.RetryAt).Round(time.Millisecond))
+	}
 	what := fmt.Sprintf("%s admits %d %s per %s, of which %d are left; the call asks for %d",
 		c.Limit.Owner, c.Amount, c.Limit.Meter, c.Limit.Window, c.Remaining, c.Requested)
 	if d.Verdict == limiter.Infeasible || d.RetryAt == limiter.Never {

@@ -68,7 +68,12 @@ func (c *rlsCall) fill(now limiter.Instant) {
 	}
 	infeasible := d.Verdict == limiter.Infeasible
 	wait := max(d.RetryAt.Sub(now), 0)
-	c.sayRefused(func(b []byte) []byte { return appendReason(b, over, wait, infeasible) }, wait, infeasible)
+	c.sayRefused(func(b []byte) []byte {
+		if over.Limit != nil && d.Refusal.Cause > limiter.CauseLimit {
+			return appendSeconds(append(appendCause(b, now, over, &d.Refusal), "; try again in "...), wait)
+		}
+		return appendReason(b, over, wait, infeasible)
+	}, wait, infeasible)
 }
 
 // status returns the status of descriptor i: that of the limit which refused, or else
@@ -190,9 +195,7 @@ func appendReason(b []byte, k *limiter.Check, wait time.Duration, infeasible boo
 	if k.Overflow {
 		b = append(b, " (counted with others, as the bound on keys is reached)"...)
 	}
-	b = append(b, "; try again in "...)
-	b = strconv.AppendFloat(b, float64(ceilDiv(wait, 100*time.Millisecond))/10, 'f', 1, 64)
-	return append(b, " s"...)
+	return appendSeconds(append(b, "; try again in "...), wait)
 }
 
 // appendWindow names a window.

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+
 	"github.com/weir-project/weir/limiter"
 	weirv1 "github.com/weir-project/weir/proto/weir/v1"
 )
@@ -232,5 +234,66 @@ func TestOddAnswersAreCountedAtEachDoor(t *testing.T) {
 				t.Errorf("after %+v: %s is %s", r, series, got)
 			}
 		}
+	})
+}
+
+// A second call of a minute that admits sixty is refused by the pace, and everything that
+// is said to anybody says so.
+func TestWhatReallyRefusesIsSaid(t *testing.T) {
+	for name, c := range map[string]struct {
+		drive       func(*world)
+		cause, text string
+	}{
+		"pace": {func(*world) {}, "pace", "the learned pace of opus/requests (60 a minute, burst 1.0 s) has room in 1.0 s"},
+		"gate": {func(w *world) {
+			w.refuse(w.reserve(call("acme", 10, 10)).GetReservation(), 9*time.Second)
+			time.Sleep(time.Second)
+		}, "gate", "the upstream refused opus/requests and is asked again in 8.0 s"},
+		"spend": {func(w *world) {
+			w.tell(w.reserve(call("acme", 10, 10)).GetReservation(), 402, "billing_error", "credit is used up")
+			time.Sleep(time.Minute)
+		}, "spend", "the money of opus is spent: the spend gate is shut until 2000-01-01T00:15:00Z"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{Loaded: loaded(t, learned(rpm(60)), "aaaaaaaaaaaa", nil)}, func(t *testing.T, w *world) {
+				c.drive(w)
+				if name == "pace" {
+					w.reserve(call("acme", 10, 10))
+				}
+				e := w.explain("acme")
+				if e.GetCause() != c.cause || !strings.HasPrefix(e.GetSummary(), "The call would be denied: "+c.text+". It would pass in ") {
+					t.Errorf("explained by %q: %s", e.GetCause(), e.GetSummary())
+				}
+				if e.GetRefusedBy().GetRemaining() != 0 || e.GetRefusedBy().GetMeter() != "requests" {
+					t.Errorf("refused by %v", e.GetRefusedBy())
+				}
+				r, err := w.server.rls.ShouldRateLimit(t.Context(), request("llm", "org=acme model=claude-opus tenant=chat input_tokens=1 max_tokens=1"))
+				if err != nil || r.GetOverallCode() != rlsv3.RateLimitResponse_OVER_LIMIT {
+					t.Fatalf("%v, %v", r, err)
+				}
+				if s := r.GetStatuses()[0]; s.GetLimitRemaining() != 0 {
+					t.Errorf("%d of %d are said to be left", s.GetLimitRemaining(), s.GetCurrentLimit().GetRequestsPerUnit())
+				}
+				if body := string(r.GetRawBody()); !strings.Contains(body, `"message":"`+c.text+"; try again in ") {
+					t.Errorf("said %s", body)
+				}
+			})
+		})
+	}
+}
+
+func TestATenantThatHasHadItsShareIsToldSo(t *testing.T) {
+	spec := learned(rpm(600))
+	spec.Quotas[0].Tenants = map[string]limiter.TenantSpec{"chat": {Ceiling: 0.01}}
+	inBubble(t, Options{Loaded: loaded(t, spec, "aaaaaaaaaaaa", nil)}, func(t *testing.T, w *world) {
+		for range 6 {
+			wantVerdict(t, w.reserve(call("acme", 10, 10)), weirv1.Verdict_VERDICT_ALLOW)
+			time.Sleep(100 * time.Millisecond)
+		}
+		e := w.explain("acme")
+		if want := "The call would be denied: the tenant has had its share of opus, and gets more in "; e.GetCause() != "ceiling" || !strings.HasPrefix(e.GetSummary(), want) {
+			t.Errorf("explained by %q: %s", e.GetCause(), e.GetSummary())
+		}
+		wantVerdict(t, w.reserve(call("acme", 10, 10)), weirv1.Verdict_VERDICT_DENY)
 	})
 }

@@ -70,6 +70,9 @@ func printLimits(w io.Writer, e *weirv1.ExplainResponse) error {
 		switch {
 		case proto.Equal(l, refused):
 			note = "refuses"
+			if c := e.GetCause(); c != "" && c != "limit" {
+				note += " (" + c + ")"
+			}
 		case l.GetOver():
 			note = "over"
 		}

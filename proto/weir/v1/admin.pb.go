@@ -1120,6 +1120,11 @@ type ExplainResponse struct {
 	// What was learned of the quotas that are matched, as far as they were asked for
 	// before.
 	Paces []*PaceState `protobuf:"bytes,8,rep,name=paces,proto3" json:"paces,omitempty"`
+	// What refuses: `limit` (its window is full), `pace` (the learned pace has no room yet),
+	// `gate` (the upstream refused, and said when to come back), `spend`, `ceiling` (the
+	// tenant has had its share), `line` (others wait whose turn is earlier), `in_flight`,
+	// `overload`. Empty if nothing does.
+	Cause string `protobuf:"bytes,9,opt,name=cause,proto3" json:"cause,omitempty"`
 	// The quotas that are matched, as far as they were asked for before, with who waits
 	// for them. Their limits and paces are left out: they are above.
 	Quotas        []*QuotaState `protobuf:"bytes,10,rep,name=quotas,proto3" json:"quotas,omitempty"`
@@ -1211,6 +1216,13 @@ func (x *ExplainResponse) GetPaces() []*PaceState {
 		return x.Paces
 	}
 	return nil
+}
+
+func (x *ExplainResponse) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
 }
 
 func (x *ExplainResponse) GetQuotas() []*QuotaState {
@@ -1438,7 +1450,7 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\x05_hits\"9\n" +
 	"\x0fDescriptorEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\x8b\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xa1\x03\n" +
 	"\x0fExplainResponse\x12*\n" +
 	"\averdict\x18\x01 \x01(\x0e2\x10.weir.v1.VerdictR\averdict\x12+\n" +
 	"\x06limits\x18\x02 \x03(\v2\x13.weir.v1.LimitStateR\x06limits\x122\n" +
@@ -1449,7 +1461,8 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\breserved\x18\x05 \x01(\v2\x0e.weir.v1.UsageR\breserved\x12\x18\n" +
 	"\asummary\x18\x06 \x01(\tR\asummary\x12\x12\n" +
 	"\x04plan\x18\a \x01(\tR\x04plan\x12(\n" +
-	"\x05paces\x18\b \x03(\v2\x12.weir.v1.PaceStateR\x05paces\x12+\n" +
+	"\x05paces\x18\b \x03(\v2\x12.weir.v1.PaceStateR\x05paces\x12\x14\n" +
+	"\x05cause\x18\t \x01(\tR\x05cause\x12+\n" +
 	"\x06quotas\x18\n" +
 	" \x03(\v2\x13.weir.v1.QuotaStateR\x06quotas\"\xca\x01\n" +
 	"\x11ResetLimitRequest\x12\x14\n" +
