@@ -219,7 +219,7 @@ func (c *crowd) conserves() {
 	a := w.ask.clone()
 	a.DryRun = true
 	m := c.held[w.ticket]
-	if d := decide(c.l, c.now, &a); d.Verdict != Allowed {
+	if d := decide(c.l, c.now, &a); d.Verdict != Allowed || d.Delay > 0 {
 		c.waited = nil
 	} else if c.waited != m {
 		c.waited, c.since = m, c.now

@@ -176,7 +176,7 @@ func (s *Server) serveReady(yes string) http.HandlerFunc {
 const index = `weir %s, plan %s
 
 POST /weir.v1.QuotaService/Reserve         ask for a call; also Report, Renew, Release (Connect, JSON)
-POST /weir.v1.AdminService/ListQuotas      live state; also ListRules, GetPlan, Explain, ResetLimit
+POST /weir.v1.AdminService/ListQuotas      live state; also ListRules, GetPlan, Explain, ResetLimit, ClearGate
 POST /json                                 a RateLimitRequest as JSON; 200 or 429
 GET  /healthz /readyz /healthcheck         alive; ready for work
 GET  /metrics                              for Prometheus

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/weir-project/weir/limiter"
 	weirv1 "github.com/weir-project/weir/proto/weir/v1"
@@ -295,5 +296,93 @@ func TestATenantThatHasHadItsShareIsToldSo(t *testing.T) {
 			t.Errorf("explained by %q: %s", e.GetCause(), e.GetSummary())
 		}
 		wantVerdict(t, w.reserve(call("acme", 10, 10)), weirv1.Verdict_VERDICT_DENY)
+	})
+}
+
+func TestOperatorsClearGates(t *testing.T) {
+	inBubble(t, Options{Loaded: loaded(t, learned(rpm(60)), "aaaaaaaaaaaa", nil)}, func(t *testing.T, w *world) {
+		clearGate := func(org, meter string) uint32 {
+			t.Helper()
+			r, err := w.admin.ClearGate(t.Context(), &weirv1.ClearGateRequest{Owner: "opus", Attributes: map[string]string{"org": org}, Meter: meter})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r.GetGates()
+		}
+		// A refusal says to come back in a minute; the operator knows better. Another
+		// organisation's gate, and another meter's, are none of that.
+		w.refuse(w.reserve(call("acme", 10, 10)).GetReservation(), time.Minute)
+		time.Sleep(time.Second)
+		if n := clearGate("globex", "") + clearGate("acme", "input_tokens"); n != 0 {
+			t.Errorf("%d gates of others were shut", n)
+		}
+		denied := w.reserve(call("acme", 10, 10))
+		wantVerdict(t, denied, weirv1.Verdict_VERDICT_DENY)
+		if n := clearGate("acme", "requests"); n != 1 {
+			t.Errorf("%d gates were shut, want 1", n)
+		}
+		if e := w.explain("acme"); e.GetPaces()[0].GetGateUntil() != nil {
+			t.Errorf("still shut: %v", e.GetPaces()[0])
+		}
+		again := call("acme", 10, 10)
+		again.Ticket = denied.GetTicket()
+		one := w.reserve(again)
+		wantVerdict(t, one, weirv1.Verdict_VERDICT_ALLOW)
+
+		// The money is paid in.
+		w.tell(one.GetReservation(), 402, "billing_error", "credit is used up")
+		time.Sleep(2 * time.Second)
+		denied = w.reserve(call("acme", 10, 10))
+		wantVerdict(t, denied, weirv1.Verdict_VERDICT_DENY)
+		if n := clearGate("acme", ""); n != 1 {
+			t.Errorf("%d gates were shut, want 1", n)
+		}
+		if e := w.explain("acme"); e.GetQuotas()[0].GetSpendUntil() != nil {
+			t.Errorf("still spent: %v", e.GetQuotas()[0])
+		}
+		again.Ticket = denied.GetTicket()
+		wantVerdict(t, w.reserve(again), weirv1.Verdict_VERDICT_ALLOW)
+	})
+}
+
+// Who is held while a gate is shut is let in when it is cleared.
+func TestAClearedGateLetsInWhoIsHeld(t *testing.T) {
+	spec := learned(rpm(60))
+	inBubble(t, Options{Loaded: loaded(t, spec, "aaaaaaaaaaaa", nil)}, func(t *testing.T, w *world) {
+		w.refuse(w.reserve(call("acme", 10, 10)).GetReservation(), 20*time.Second)
+		start := time.Now()
+		answer := make(chan *weirv1.ReserveResponse, 1)
+		go func() {
+			held := call("acme", 10, 10)
+			held.MaxWait = durationpb.New(30 * time.Second)
+			r, err := w.quota.Reserve(t.Context(), held)
+			if err != nil {
+				t.Error(err)
+			}
+			answer <- r
+		}()
+		time.Sleep(3 * time.Second)
+		if _, err := w.admin.ClearGate(t.Context(), &weirv1.ClearGateRequest{Owner: "opus", Attributes: map[string]string{"org": "acme"}}); err != nil {
+			t.Fatal(err)
+		}
+		wantVerdict(t, <-answer, weirv1.Verdict_VERDICT_ALLOW)
+		if took := time.Since(start); took != 3*time.Second {
+			t.Errorf("let in after %v", took)
+		}
+	})
+}
+
+// A quota that is told apart by org is reset for one org; what it only matches by need not
+// be said.
+func TestAResetNeedsWhatTellsQuotasApart(t *testing.T) {
+	inBubble(t, Options{}, func(t *testing.T, w *world) {
+		w.reserve(call("acme", 10, 10))
+		r, err := w.admin.ResetLimit(t.Context(), &weirv1.ResetLimitRequest{Owner: "opus", Attributes: map[string]string{"org": "acme"}})
+		if err != nil || r.GetCounters() != 3 {
+			t.Errorf("%v, %v", r, err)
+		}
+		if n := w.used("acme", "requests"); n != 0 {
+			t.Errorf("%d are used still", n)
+		}
 	})
 }

@@ -25,6 +25,9 @@ type Store interface {
 	Renew(ctx context.Context, now limiter.Instant, ref Ref, tenant string, ttl time.Duration) (limiter.Settlement, error)
 	// Zero forgets the counters of owner (and meter, unless nil) that a is matched to.
 	Zero(ctx context.Context, now limiter.Instant, a *limiter.Ask, owner string, meter *limiter.Meter) (int, error)
+	// ClearGates opens the gates of the quotas called owner (that of meter, unless nil)
+	// that a is matched to.
+	ClearGates(ctx context.Context, now limiter.Instant, a *limiter.Ask, owner string, meter *limiter.Meter) (int, error)
 	// Quotas lists the quotas that have been asked for, by name and attributes.
 	Quotas(ctx context.Context, now limiter.Instant) ([]limiter.QuotaView, error)
 	// Stats sums up.

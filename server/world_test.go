@@ -280,6 +280,10 @@ func (s brokenStore) Zero(context.Context, limiter.Instant, *limiter.Ask, string
 	return 0, s.cause
 }
 
+func (s brokenStore) ClearGates(context.Context, limiter.Instant, *limiter.Ask, string, *limiter.Meter) (int, error) {
+	return 0, s.cause
+}
+
 func (s brokenStore) Quotas(context.Context, limiter.Instant) ([]limiter.QuotaView, error) {
 	return nil, s.cause
 }

@@ -236,6 +236,19 @@ func (s *Store) Zero(_ context.Context, now limiter.Instant, a *limiter.Ask, own
 	return n, nil
 }
 
+// ClearGates opens the gates of the quotas called owner (that of meter, unless nil) that a
+// is matched to.
+func (s *Store) ClearGates(_ context.Context, now limiter.Instant, a *limiter.Ask, owner string, meter *limiter.Meter) (int, error) {
+	set := s.l.Route(a)
+	s.lock(set)
+	n := s.l.ClearGates(now, a, owner, meter)
+	s.unlock(set)
+	for ; set != 0; set = set.Rest() {
+		s.drive(set.First())
+	}
+	return n, nil
+}
+
 // Quotas lists the quotas that have been asked for, by name and attributes.
 func (s *Store) Quotas(_ context.Context, now limiter.Instant) ([]limiter.QuotaView, error) {
 	var out []limiter.QuotaView

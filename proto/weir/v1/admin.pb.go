@@ -1343,6 +1343,117 @@ func (x *ResetLimitResponse) GetCounters() uint32 {
 	return 0
 }
 
+// ClearGateRequest names what to open.
+type ClearGateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The quota's name.
+	Owner string `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	// The attributes that tell the quota from others of its name, for example `org`.
+	Attributes map[string]string `protobuf:"bytes,2,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Only this meter: `requests`, `input_tokens` or `output_tokens`. If empty, all of
+	// them, and the gate that is shut while the money is spent.
+	Meter         string `protobuf:"bytes,3,opt,name=meter,proto3" json:"meter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClearGateRequest) Reset() {
+	*x = ClearGateRequest{}
+	mi := &file_weir_v1_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClearGateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClearGateRequest) ProtoMessage() {}
+
+func (x *ClearGateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClearGateRequest.ProtoReflect.Descriptor instead.
+func (*ClearGateRequest) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ClearGateRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *ClearGateRequest) GetAttributes() map[string]string {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
+func (x *ClearGateRequest) GetMeter() string {
+	if x != nil {
+		return x.Meter
+	}
+	return ""
+}
+
+// ClearGateResponse says what was opened.
+type ClearGateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of gates that were shut.
+	Gates         uint32 `protobuf:"varint,1,opt,name=gates,proto3" json:"gates,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClearGateResponse) Reset() {
+	*x = ClearGateResponse{}
+	mi := &file_weir_v1_admin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClearGateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClearGateResponse) ProtoMessage() {}
+
+func (x *ClearGateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClearGateResponse.ProtoReflect.Descriptor instead.
+func (*ClearGateResponse) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ClearGateResponse) GetGates() uint32 {
+	if x != nil {
+		return x.Gates
+	}
+	return 0
+}
+
 var File_weir_v1_admin_proto protoreflect.FileDescriptor
 
 const file_weir_v1_admin_proto_rawDesc = "" +
@@ -1475,7 +1586,18 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"0\n" +
 	"\x12ResetLimitResponse\x12\x1a\n" +
-	"\bcounters\x18\x01 \x01(\rR\bcounters2\xdc\x02\n" +
+	"\bcounters\x18\x01 \x01(\rR\bcounters\"\xc8\x01\n" +
+	"\x10ClearGateRequest\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\tR\x05owner\x12I\n" +
+	"\n" +
+	"attributes\x18\x02 \x03(\v2).weir.v1.ClearGateRequest.AttributesEntryR\n" +
+	"attributes\x12\x14\n" +
+	"\x05meter\x18\x03 \x01(\tR\x05meter\x1a=\n" +
+	"\x0fAttributesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\")\n" +
+	"\x11ClearGateResponse\x12\x14\n" +
+	"\x05gates\x18\x01 \x01(\rR\x05gates2\xa0\x03\n" +
 	"\fAdminService\x12E\n" +
 	"\n" +
 	"ListQuotas\x12\x1a.weir.v1.ListQuotasRequest\x1a\x1b.weir.v1.ListQuotasResponse\x12B\n" +
@@ -1483,7 +1605,8 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\aGetPlan\x12\x17.weir.v1.GetPlanRequest\x1a\x18.weir.v1.GetPlanResponse\x12<\n" +
 	"\aExplain\x12\x17.weir.v1.ExplainRequest\x1a\x18.weir.v1.ExplainResponse\x12E\n" +
 	"\n" +
-	"ResetLimit\x12\x1a.weir.v1.ResetLimitRequest\x1a\x1b.weir.v1.ResetLimitResponseB3Z1github.com/weir-project/weir/proto/weir/v1;weirv1b\x06proto3"
+	"ResetLimit\x12\x1a.weir.v1.ResetLimitRequest\x1a\x1b.weir.v1.ResetLimitResponse\x12B\n" +
+	"\tClearGate\x12\x19.weir.v1.ClearGateRequest\x1a\x1a.weir.v1.ClearGateResponseB3Z1github.com/weir-project/weir/proto/weir/v1;weirv1b\x06proto3"
 
 var (
 	file_weir_v1_admin_proto_rawDescOnce sync.Once
@@ -1497,7 +1620,7 @@ func file_weir_v1_admin_proto_rawDescGZIP() []byte {
 	return file_weir_v1_admin_proto_rawDescData
 }
 
-var file_weir_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_weir_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_weir_v1_admin_proto_goTypes = []any{
 	(*ListQuotasRequest)(nil),     // 0: weir.v1.ListQuotasRequest
 	(*ListQuotasResponse)(nil),    // 1: weir.v1.ListQuotasResponse
@@ -1515,57 +1638,63 @@ var file_weir_v1_admin_proto_goTypes = []any{
 	(*ExplainResponse)(nil),       // 13: weir.v1.ExplainResponse
 	(*ResetLimitRequest)(nil),     // 14: weir.v1.ResetLimitRequest
 	(*ResetLimitResponse)(nil),    // 15: weir.v1.ResetLimitResponse
-	nil,                           // 16: weir.v1.QuotaState.AttributesEntry
-	nil,                           // 17: weir.v1.ExplainRequest.AttributesEntry
-	nil,                           // 18: weir.v1.ResetLimitRequest.AttributesEntry
-	(*LimitState)(nil),            // 19: weir.v1.LimitState
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
-	(*Estimate)(nil),              // 22: weir.v1.Estimate
-	(Verdict)(0),                  // 23: weir.v1.Verdict
-	(*Usage)(nil),                 // 24: weir.v1.Usage
+	(*ClearGateRequest)(nil),      // 16: weir.v1.ClearGateRequest
+	(*ClearGateResponse)(nil),     // 17: weir.v1.ClearGateResponse
+	nil,                           // 18: weir.v1.QuotaState.AttributesEntry
+	nil,                           // 19: weir.v1.ExplainRequest.AttributesEntry
+	nil,                           // 20: weir.v1.ResetLimitRequest.AttributesEntry
+	nil,                           // 21: weir.v1.ClearGateRequest.AttributesEntry
+	(*LimitState)(nil),            // 22: weir.v1.LimitState
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
+	(*Estimate)(nil),              // 25: weir.v1.Estimate
+	(Verdict)(0),                  // 26: weir.v1.Verdict
+	(*Usage)(nil),                 // 27: weir.v1.Usage
 }
 var file_weir_v1_admin_proto_depIdxs = []int32{
 	2,  // 0: weir.v1.ListQuotasResponse.quotas:type_name -> weir.v1.QuotaState
-	16, // 1: weir.v1.QuotaState.attributes:type_name -> weir.v1.QuotaState.AttributesEntry
-	19, // 2: weir.v1.QuotaState.limits:type_name -> weir.v1.LimitState
-	20, // 3: weir.v1.QuotaState.last_asked:type_name -> google.protobuf.Timestamp
+	18, // 1: weir.v1.QuotaState.attributes:type_name -> weir.v1.QuotaState.AttributesEntry
+	22, // 2: weir.v1.QuotaState.limits:type_name -> weir.v1.LimitState
+	23, // 3: weir.v1.QuotaState.last_asked:type_name -> google.protobuf.Timestamp
 	4,  // 4: weir.v1.QuotaState.paces:type_name -> weir.v1.PaceState
-	20, // 5: weir.v1.QuotaState.spend_until:type_name -> google.protobuf.Timestamp
+	23, // 5: weir.v1.QuotaState.spend_until:type_name -> google.protobuf.Timestamp
 	3,  // 6: weir.v1.QuotaState.queue:type_name -> weir.v1.TenantQueue
-	20, // 7: weir.v1.PaceState.gate_until:type_name -> google.protobuf.Timestamp
-	20, // 8: weir.v1.PaceState.last_event_at:type_name -> google.protobuf.Timestamp
-	20, // 9: weir.v1.PaceState.last_class_at:type_name -> google.protobuf.Timestamp
+	23, // 7: weir.v1.PaceState.gate_until:type_name -> google.protobuf.Timestamp
+	23, // 8: weir.v1.PaceState.last_event_at:type_name -> google.protobuf.Timestamp
+	23, // 9: weir.v1.PaceState.last_class_at:type_name -> google.protobuf.Timestamp
 	7,  // 10: weir.v1.ListRulesResponse.rules:type_name -> weir.v1.RuleState
 	8,  // 11: weir.v1.RuleState.limits:type_name -> weir.v1.RuleLimit
-	21, // 12: weir.v1.RuleLimit.window:type_name -> google.protobuf.Duration
-	20, // 13: weir.v1.GetPlanResponse.loaded_at:type_name -> google.protobuf.Timestamp
-	17, // 14: weir.v1.ExplainRequest.attributes:type_name -> weir.v1.ExplainRequest.AttributesEntry
-	22, // 15: weir.v1.ExplainRequest.estimate:type_name -> weir.v1.Estimate
+	24, // 12: weir.v1.RuleLimit.window:type_name -> google.protobuf.Duration
+	23, // 13: weir.v1.GetPlanResponse.loaded_at:type_name -> google.protobuf.Timestamp
+	19, // 14: weir.v1.ExplainRequest.attributes:type_name -> weir.v1.ExplainRequest.AttributesEntry
+	25, // 15: weir.v1.ExplainRequest.estimate:type_name -> weir.v1.Estimate
 	12, // 16: weir.v1.ExplainRequest.descriptor:type_name -> weir.v1.DescriptorEntry
-	23, // 17: weir.v1.ExplainResponse.verdict:type_name -> weir.v1.Verdict
-	19, // 18: weir.v1.ExplainResponse.limits:type_name -> weir.v1.LimitState
-	19, // 19: weir.v1.ExplainResponse.refused_by:type_name -> weir.v1.LimitState
-	21, // 20: weir.v1.ExplainResponse.retry_after:type_name -> google.protobuf.Duration
-	24, // 21: weir.v1.ExplainResponse.reserved:type_name -> weir.v1.Usage
+	26, // 17: weir.v1.ExplainResponse.verdict:type_name -> weir.v1.Verdict
+	22, // 18: weir.v1.ExplainResponse.limits:type_name -> weir.v1.LimitState
+	22, // 19: weir.v1.ExplainResponse.refused_by:type_name -> weir.v1.LimitState
+	24, // 20: weir.v1.ExplainResponse.retry_after:type_name -> google.protobuf.Duration
+	27, // 21: weir.v1.ExplainResponse.reserved:type_name -> weir.v1.Usage
 	4,  // 22: weir.v1.ExplainResponse.paces:type_name -> weir.v1.PaceState
 	2,  // 23: weir.v1.ExplainResponse.quotas:type_name -> weir.v1.QuotaState
-	18, // 24: weir.v1.ResetLimitRequest.attributes:type_name -> weir.v1.ResetLimitRequest.AttributesEntry
-	0,  // 25: weir.v1.AdminService.ListQuotas:input_type -> weir.v1.ListQuotasRequest
-	5,  // 26: weir.v1.AdminService.ListRules:input_type -> weir.v1.ListRulesRequest
-	9,  // 27: weir.v1.AdminService.GetPlan:input_type -> weir.v1.GetPlanRequest
-	11, // 28: weir.v1.AdminService.Explain:input_type -> weir.v1.ExplainRequest
-	14, // 29: weir.v1.AdminService.ResetLimit:input_type -> weir.v1.ResetLimitRequest
-	1,  // 30: weir.v1.AdminService.ListQuotas:output_type -> weir.v1.ListQuotasResponse
-	6,  // 31: weir.v1.AdminService.ListRules:output_type -> weir.v1.ListRulesResponse
-	10, // 32: weir.v1.AdminService.GetPlan:output_type -> weir.v1.GetPlanResponse
-	13, // 33: weir.v1.AdminService.Explain:output_type -> weir.v1.ExplainResponse
-	15, // 34: weir.v1.AdminService.ResetLimit:output_type -> weir.v1.ResetLimitResponse
-	30, // [30:35] is the sub-list for method output_type
-	25, // [25:30] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	20, // 24: weir.v1.ResetLimitRequest.attributes:type_name -> weir.v1.ResetLimitRequest.AttributesEntry
+	21, // 25: weir.v1.ClearGateRequest.attributes:type_name -> weir.v1.ClearGateRequest.AttributesEntry
+	0,  // 26: weir.v1.AdminService.ListQuotas:input_type -> weir.v1.ListQuotasRequest
+	5,  // 27: weir.v1.AdminService.ListRules:input_type -> weir.v1.ListRulesRequest
+	9,  // 28: weir.v1.AdminService.GetPlan:input_type -> weir.v1.GetPlanRequest
+	11, // 29: weir.v1.AdminService.Explain:input_type -> weir.v1.ExplainRequest
+	14, // 30: weir.v1.AdminService.ResetLimit:input_type -> weir.v1.ResetLimitRequest
+	16, // 31: weir.v1.AdminService.ClearGate:input_type -> weir.v1.ClearGateRequest
+	1,  // 32: weir.v1.AdminService.ListQuotas:output_type -> weir.v1.ListQuotasResponse
+	6,  // 33: weir.v1.AdminService.ListRules:output_type -> weir.v1.ListRulesResponse
+	10, // 34: weir.v1.AdminService.GetPlan:output_type -> weir.v1.GetPlanResponse
+	13, // 35: weir.v1.AdminService.Explain:output_type -> weir.v1.ExplainResponse
+	15, // 36: weir.v1.AdminService.ResetLimit:output_type -> weir.v1.ResetLimitResponse
+	17, // 37: weir.v1.AdminService.ClearGate:output_type -> weir.v1.ClearGateResponse
+	32, // [32:38] is the sub-list for method output_type
+	26, // [26:32] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_weir_v1_admin_proto_init() }
@@ -1581,7 +1710,7 @@ func file_weir_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_v1_admin_proto_rawDesc), len(file_weir_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,6 +24,7 @@ const (
 	AdminService_GetPlan_FullMethodName    = "/weir.v1.AdminService/GetPlan"
 	AdminService_Explain_FullMethodName    = "/weir.v1.AdminService/Explain"
 	AdminService_ResetLimit_FullMethodName = "/weir.v1.AdminService/ResetLimit"
+	AdminService_ClearGate_FullMethodName  = "/weir.v1.AdminService/ClearGate"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -45,8 +46,16 @@ type AdminServiceClient interface {
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
 	// ResetLimit forgets what one caller has used of one quota's or rule's limits.
 	//
-	// Errors: NOT_FOUND if no quota or rule has that name.
+	// Errors: NOT_FOUND if no quota or rule has that name; INVALID_ARGUMENT if an
+	// attribute is missing that tells whose count is meant.
 	ResetLimit(ctx context.Context, in *ResetLimitRequest, opts ...grpc.CallOption) (*ResetLimitResponse, error)
+	// ClearGate lets a learned quota send again before the time that the upstream's
+	// refusals said: for when a limit was raised, or money was paid in. The pace that was
+	// learned stays.
+	//
+	// Errors: NOT_FOUND if no quota has that name; INVALID_ARGUMENT if an attribute is
+	// missing that tells its quotas apart.
+	ClearGate(ctx context.Context, in *ClearGateRequest, opts ...grpc.CallOption) (*ClearGateResponse, error)
 }
 
 type adminServiceClient struct {
@@ -107,6 +116,16 @@ func (c *adminServiceClient) ResetLimit(ctx context.Context, in *ResetLimitReque
 	return out, nil
 }
 
+func (c *adminServiceClient) ClearGate(ctx context.Context, in *ClearGateRequest, opts ...grpc.CallOption) (*ClearGateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ClearGateResponse)
+	err := c.cc.Invoke(ctx, AdminService_ClearGate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -126,8 +145,16 @@ type AdminServiceServer interface {
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
 	// ResetLimit forgets what one caller has used of one quota's or rule's limits.
 	//
-	// Errors: NOT_FOUND if no quota or rule has that name.
+	// Errors: NOT_FOUND if no quota or rule has that name; INVALID_ARGUMENT if an
+	// attribute is missing that tells whose count is meant.
 	ResetLimit(context.Context, *ResetLimitRequest) (*ResetLimitResponse, error)
+	// ClearGate lets a learned quota send again before the time that the upstream's
+	// refusals said: for when a limit was raised, or money was paid in. The pace that was
+	// learned stays.
+	//
+	// Errors: NOT_FOUND if no quota has that name; INVALID_ARGUMENT if an attribute is
+	// missing that tells its quotas apart.
+	ClearGate(context.Context, *ClearGateRequest) (*ClearGateResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -152,6 +179,9 @@ func (UnimplementedAdminServiceServer) Explain(context.Context, *ExplainRequest)
 }
 func (UnimplementedAdminServiceServer) ResetLimit(context.Context, *ResetLimitRequest) (*ResetLimitResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResetLimit not implemented")
+}
+func (UnimplementedAdminServiceServer) ClearGate(context.Context, *ClearGateRequest) (*ClearGateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ClearGate not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -264,6 +294,24 @@ func _AdminService_ResetLimit_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ClearGate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ClearGateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ClearGate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ClearGate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ClearGate(ctx, req.(*ClearGateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -290,6 +338,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ResetLimit",
 			Handler:    _AdminService_ResetLimit_Handler,
+		},
+		{
+			MethodName: "ClearGate",
+			Handler:    _AdminService_ClearGate_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

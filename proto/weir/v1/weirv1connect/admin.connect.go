@@ -43,6 +43,8 @@ const (
 	AdminServiceExplainProcedure = "/weir.v1.AdminService/Explain"
 	// AdminServiceResetLimitProcedure is the fully-qualified name of the AdminService's ResetLimit RPC.
 	AdminServiceResetLimitProcedure = "/weir.v1.AdminService/ResetLimit"
+	// AdminServiceClearGateProcedure is the fully-qualified name of the AdminService's ClearGate RPC.
+	AdminServiceClearGateProcedure = "/weir.v1.AdminService/ClearGate"
 )
 
 // AdminServiceClient is a client for the weir.v1.AdminService service.
@@ -60,8 +62,16 @@ type AdminServiceClient interface {
 	Explain(context.Context, *v1.ExplainRequest) (*v1.ExplainResponse, error)
 	// ResetLimit forgets what one caller has used of one quota's or rule's limits.
 	//
-	// Errors: NOT_FOUND if no quota or rule has that name.
+	// Errors: NOT_FOUND if no quota or rule has that name; INVALID_ARGUMENT if an
+	// attribute is missing that tells whose count is meant.
 	ResetLimit(context.Context, *v1.ResetLimitRequest) (*v1.ResetLimitResponse, error)
+	// ClearGate lets a learned quota send again before the time that the upstream's
+	// refusals said: for when a limit was raised, or money was paid in. The pace that was
+	// learned stays.
+	//
+	// Errors: NOT_FOUND if no quota has that name; INVALID_ARGUMENT if an attribute is
+	// missing that tells its quotas apart.
+	ClearGate(context.Context, *v1.ClearGateRequest) (*v1.ClearGateResponse, error)
 }
 
 // NewAdminServiceClient constructs a client for the weir.v1.AdminService service. By default, it
@@ -105,6 +115,12 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("ResetLimit")),
 			connect.WithClientOptions(opts...),
 		),
+		clearGate: connect.NewClient[v1.ClearGateRequest, v1.ClearGateResponse](
+			httpClient,
+			baseURL+AdminServiceClearGateProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ClearGate")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -115,6 +131,7 @@ type adminServiceClient struct {
 	getPlan    *connect.Client[v1.GetPlanRequest, v1.GetPlanResponse]
 	explain    *connect.Client[v1.ExplainRequest, v1.ExplainResponse]
 	resetLimit *connect.Client[v1.ResetLimitRequest, v1.ResetLimitResponse]
+	clearGate  *connect.Client[v1.ClearGateRequest, v1.ClearGateResponse]
 }
 
 // ListQuotas calls weir.v1.AdminService.ListQuotas.
@@ -162,6 +179,15 @@ func (c *adminServiceClient) ResetLimit(ctx context.Context, req *v1.ResetLimitR
 	return nil, err
 }
 
+// ClearGate calls weir.v1.AdminService.ClearGate.
+func (c *adminServiceClient) ClearGate(ctx context.Context, req *v1.ClearGateRequest) (*v1.ClearGateResponse, error) {
+	response, err := c.clearGate.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // AdminServiceHandler is an implementation of the weir.v1.AdminService service.
 type AdminServiceHandler interface {
 	// ListQuotas lists the quotas that have been asked for, with their live state.
@@ -177,8 +203,16 @@ type AdminServiceHandler interface {
 	Explain(context.Context, *v1.ExplainRequest) (*v1.ExplainResponse, error)
 	// ResetLimit forgets what one caller has used of one quota's or rule's limits.
 	//
-	// Errors: NOT_FOUND if no quota or rule has that name.
+	// Errors: NOT_FOUND if no quota or rule has that name; INVALID_ARGUMENT if an
+	// attribute is missing that tells whose count is meant.
 	ResetLimit(context.Context, *v1.ResetLimitRequest) (*v1.ResetLimitResponse, error)
+	// ClearGate lets a learned quota send again before the time that the upstream's
+	// refusals said: for when a limit was raised, or money was paid in. The pace that was
+	// learned stays.
+	//
+	// Errors: NOT_FOUND if no quota has that name; INVALID_ARGUMENT if an attribute is
+	// missing that tells its quotas apart.
+	ClearGate(context.Context, *v1.ClearGateRequest) (*v1.ClearGateResponse, error)
 }
 
 // NewAdminServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -218,6 +252,12 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("ResetLimit")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceClearGateHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceClearGateProcedure,
+		svc.ClearGate,
+		connect.WithSchema(adminServiceMethods.ByName("ClearGate")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/weir.v1.AdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AdminServiceListQuotasProcedure:
@@ -230,6 +270,8 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceExplainHandler.ServeHTTP(w, r)
 		case AdminServiceResetLimitProcedure:
 			adminServiceResetLimitHandler.ServeHTTP(w, r)
+		case AdminServiceClearGateProcedure:
+			adminServiceClearGateHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -257,4 +299,8 @@ func (UnimplementedAdminServiceHandler) Explain(context.Context, *v1.ExplainRequ
 
 func (UnimplementedAdminServiceHandler) ResetLimit(context.Context, *v1.ResetLimitRequest) (*v1.ResetLimitResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.ResetLimit is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ClearGate(context.Context, *v1.ClearGateRequest) (*v1.ClearGateResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.ClearGate is not implemented"))
 }
