@@ -183,5 +183,6 @@ func (w *paceLines) write(v *limiter.QuotaView, what string, attrs ...slog.Attr)
 	for _, e := range v.Attributes {
 		of = append(of, slog.String(e.Key, e.Value))
 	}
-	w.log.LogAttrs(w.ctx, slog.LevelInfo, what, append([]slog.Attr{slog.String("quota", v.Name), slog.Group("of", of...)}, attrs...)...)
+	attrs = append([]slog.Attr{slog.String("quota", v.Name), slog.Group("of", of...)}, attrs...)
+	w.log.LogAttrs(w.ctx, slog.LevelInfo, what, attrs...) //nolint:sloglint // what is a constant of each caller
 }
