@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/weir-project/weir/config"
 	"github.com/weir-project/weir/limiter"
 	weirv1 "github.com/weir-project/weir/proto/weir/v1"
 )
@@ -100,7 +101,7 @@ func matchQuota(a *active, owner string, c *reserveCall, s *scratch) (bool, erro
 			}
 		}
 		for _, key := range apart {
-			if !c.has(key) {
+			if !c.has(key) && (key != config.ModelClass || !c.has(attributeNames[wordModel])) {
 				return true, wrong("attributes["+strconv.Quote(key)+"]", "nothing", "the value that tells this quota from others of its name")
 			}
 		}
