@@ -223,9 +223,9 @@ func (l *Limiter) checkPaces(now Instant, a *Ask, d *Decision) {
 		}
 		p, c := r.state.pacer, r.quota.cost(r.cost)
 		var before cost
-		if !a.Retry && len(p.turns.list) > 0 {
+		if !a.Retry && p.turns.len() > 0 {
 			p.turns.expire(now, &r.state.line)
-			before = p.turns.before(r.state.band(a), a.startIn(now, r), nil)
+			before = p.turns.before(r.state.band(a), a.startIn(now, r))
 		}
 		if w, m := p.wait(now, c, before, r.state.open); w > fit {
 			if before != (cost{}) { // those who were told to come back come when they come

@@ -12,6 +12,7 @@ import (
 type line struct {
 	bands   [numPriorities]band
 	front   []*waiter // repeats of calls that the upstream refused
+	ahead   order     // all who wait
 	flows   map[string]*flow
 	virtual float64 // the start tag of whoever was served last
 	n       int
@@ -160,6 +161,7 @@ func (q *line) push(w *waiter) {
 		q.active += w.flow.weight
 	}
 	q.n++
+	q.ahead.insert(&w.spot)
 	if w.ask.Retry {
 		q.front = append(q.front, w)
 		return
@@ -172,6 +174,7 @@ func (q *line) remove(w *waiter) {
 		q.active = max(0, q.active-w.flow.weight)
 	}
 	q.n--
+	q.ahead.remove(&w.spot)
 	for i, o := range q.front {
 		if o == w {
 			q.front = append(q.front[:i], q.front[i+1:]...)

@@ -13,11 +13,9 @@ type waiter struct {
 	state   *quotaState
 	heapAt  int // in lines.deadlines
 	bandAt  int // in its band
-	band    Priority
+	spot        // among all who wait for the quota
 	flow    *flow
-	start   float64
 	seconds float64
-	order   uint64
 	since   Instant
 	due     Instant // while it is parked: when that ends
 	parkAt  int     // in lines.parked
@@ -53,6 +51,7 @@ func (d *deadlines) Push(x any) {
 func (d *deadlines) Pop() any {
 	old := *d
 	w := old[len(old)-1]
+	old[len(old)-1] = nil
 	*d = old[:len(old)-1]
 	return w
 }
@@ -133,7 +132,10 @@ func (l *Limiter) hold(now Instant, a *Ask, d *Decision, f *flow, start, seconds
 	s.lines.made++
 	w := &waiter{
 		ask: a.clone(), ticket: Ticket(s.lines.made<<shardBits | uint64(r.shard)), state: st,
-		band: st.band(a), flow: f, start: start, seconds: seconds, since: now,
+		spot: spot{band: st.band(a), start: start, cost: r.likely}, flow: f, seconds: seconds, since: now,
+	}
+	if a.Retry {
+		w.band = PriorityUnset // before all bands
 	}
 	w.ask.tagged, w.ask.start = true, start
 	w.ask.countRepeat(f)
@@ -326,6 +328,7 @@ func (l *Limiter) try(now Instant, s *shard, w *waiter) bool {
 		if !l.resolve(now, &w.ask) {
 			return false // its shards are others now; Next will say so
 		}
+		w.state.line.ahead.reweigh(&w.spot, w.ask.mainQuota().likely)
 		l.settleVerdict(now, &w.ask, &d)
 		if d.Verdict == Denied && d.RetryAt <= w.ask.HoldUntil && w.ask.HoldUntil > now {
 			w.state.line.tryAt = w.state.lookAt(now, d.RetryAt)

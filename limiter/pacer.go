@@ -55,7 +55,6 @@ func newPacer(now Instant, q *quota) *pacer {
 		p.paces[m].held = (Meter(m) == OutputTokens || q.joint && Meter(m) == InputTokens) && q.reservesMax
 		p.paces[m].late = Meter(m) == OutputTokens && !q.reservesMax
 	}
-	p.turns.init()
 	return p
 }
 

@@ -1,7 +1,7 @@
 package limiter
 
 import (
-	"slices"
+	"container/heap"
 	"time"
 )
 
@@ -9,23 +9,25 @@ import (
 // they will be served: that of the queue. Each caller comes back at its own time, so
 // that there is no herd, and finds its place kept for a little while.
 type turns struct {
-	list []*turn // by band and start tag
-	byID map[Turn]*turn
-	made uint64
+	order order
+	byID  map[Turn]*turn
+	dying []*turn // a heap by when they are given up
+	free  *turn   // to be used again, linked by next
+	made  uint64
 }
 
-// turn is one place.
+// turn is one place of a caller.
 type turn struct {
-	id      Turn
-	band    Priority
-	start   float64
-	order   uint64
-	cost    cost
+	spot    // its order is its id
 	seconds float64
 	flow    *flow
 	due     Instant // when its turn comes, as it was foreseen
 	dies    Instant // when the place is given up
+	dyingAt int     // in turns.dying
+	next    *turn
 }
+
+func (n *turn) id() Turn { return Turn(n.order) }
 
 const (
 	// maxDelay is the longest time for which a caller that does not queue is allowed
@@ -39,81 +41,89 @@ const (
 	maxTurns = 4096
 )
 
-func (t *turns) init() { t.byID = map[Turn]*turn{} }
+func (t *turns) len() int { return t.order.n }
 
-func compareTurns(a, b *turn) int {
-	switch {
-	case a.band != b.band:
-		return int(a.band) - int(b.band)
-	case a.start < b.start:
-		return -1
-	case a.start > b.start:
-		return 1
+// before sums up what those take whose turn is before (b, start).
+func (t *turns) before(b Priority, start float64) cost { return t.order.before(b, start) }
+
+// keep keeps a new place.
+func (t *turns) keep(n turn) *turn {
+	if t.byID == nil {
+		t.byID = map[Turn]*turn{}
 	}
-	return int(int64(a.order) - int64(b.order))
+	t.made++
+	n.order = t.made
+	p := t.free
+	if p == nil {
+		p = &turn{}
+	} else {
+		t.free = p.next
+	}
+	*p = n
+	t.order.insert(&p.spot)
+	t.byID[p.id()] = p
+	heap.Push((*dying)(&t.dying), p)
+	return p
 }
 
-func (t *turns) add(n *turn) {
-	i, _ := slices.BinarySearchFunc(t.list, n, compareTurns)
-	t.list = slices.Insert(t.list, i, n)
-	t.byID[n.id] = n
+// until lets n die at dies.
+func (t *turns) until(n *turn, dies Instant) {
+	n.dies = dies
+	heap.Fix((*dying)(&t.dying), n.dyingAt)
 }
 
+// drop gives the place n up; n is not to be used any more. A quota for which nobody
+// is to come back keeps no memory for those who were.
 func (t *turns) drop(n *turn) {
-	if i, ok := slices.BinarySearchFunc(t.list, n, compareTurns); ok {
-		t.list = slices.Delete(t.list, i, i+1)
+	t.order.remove(&n.spot)
+	delete(t.byID, n.id())
+	heap.Remove((*dying)(&t.dying), n.dyingAt)
+	*n = turn{next: t.free}
+	t.free = n
+	if t.len() == 0 {
+		*t = turns{made: t.made}
 	}
-	delete(t.byID, n.id)
 }
 
 // expire gives up the places of those who did not come back.
 func (t *turns) expire(now Instant, q *line) {
-	for i := 0; i < len(t.list); {
-		n := t.list[i]
-		if n.dies > now {
-			i++
-			continue
-		}
-		t.list = slices.Delete(t.list, i, i+1)
-		delete(t.byID, n.id)
+	for len(t.dying) > 0 && t.dying[0].dies <= now {
+		n := t.dying[0]
 		q.untag(n.flow, n.seconds)
+		t.drop(n)
 	}
 }
 
-// before sums up what those take whose turn is before (band, start).
-func (t *turns) before(b Priority, start float64, self *turn) cost {
-	var c cost
-	for _, n := range t.list {
-		if n.band > b || (n.band == b && n.start >= start) {
-			break
-		}
-		if n != self {
-			c = c.plus(n.cost)
-		}
+// dying orders turns by when they are given up.
+type dying []*turn
+
+func (d dying) Len() int { return len(d) }
+func (d dying) Less(i, j int) bool {
+	if d[i].dies != d[j].dies {
+		return d[i].dies < d[j].dies
 	}
-	return c
+	return d[i].order < d[j].order
 }
 
-// waitingBefore sums up what those take who are held and go before (band, start).
-func (q *line) waitingBefore(b Priority, start float64) cost {
-	var c cost
-	if q.n == 0 {
-		return c
-	}
-	for _, w := range q.front {
-		c = c.plus(w.ask.mainQuota().likely)
-	}
-	for i := range q.bands {
-		if Priority(i) > b {
-			break
-		}
-		for _, w := range q.bands[i] {
-			if Priority(i) < b || w.start < start {
-				c = c.plus(w.ask.mainQuota().likely)
-			}
-		}
-	}
-	return c
+func (d dying) Swap(i, j int) {
+	d[i], d[j] = d[j], d[i]
+	d[i].dyingAt, d[j].dyingAt = i, j
+}
+
+// Push is for container/heap.
+func (d *dying) Push(x any) {
+	n := x.(*turn)
+	n.dyingAt = len(*d)
+	*d = append(*d, n)
+}
+
+// Pop is for container/heap.
+func (d *dying) Pop() any {
+	old := *d
+	n := old[len(old)-1]
+	old[len(old)-1] = nil
+	*d = old[:len(old)-1]
+	return n
 }
 
 func (c cost) plus(o cost) cost { return cost{c[0] + o[0], c[1] + o[1], c[2] + o[2]} }
@@ -132,7 +142,8 @@ func (l *Limiter) appoint(now Instant, a *Ask, d *Decision, r *quotaRef, f *flow
 	kept := p.turns.kept(a.Turn, f)
 	switch {
 	case kept != nil:
-		start, band, kept.cost = kept.start, kept.band, r.likely
+		start, band = kept.start, kept.band
+		p.turns.order.reweigh(&kept.spot, r.likely)
 	case !a.Retry:
 		start = st.line.tag(f, st.terms(a.Tenant), a.secondsOf(r))
 	}
@@ -141,7 +152,9 @@ func (l *Limiter) appoint(now Instant, a *Ask, d *Decision, r *quotaRef, f *flow
 	case w > maxDelay:
 		l.views(now, a, d)
 		l.denyByPace(now, a, d, r, by, w)
-		l.keepTurn(now, a, d, r, f, kept, turn{band: band, start: start, cost: r.likely, seconds: a.secondsOf(r)}, w)
+		l.keepTurn(now, a, d, r, f, kept, turn{
+			spot: spot{band: band, start: start, cost: r.likely}, seconds: a.secondsOf(r),
+		}, w)
 	case l.room(now, a, d):
 		if kept != nil {
 			p.turns.drop(kept)
@@ -169,7 +182,7 @@ func (t *turns) kept(id Turn, f *flow) *turn {
 func (p *pacer) turnIn(now Instant, a *Ask, c cost, b Priority, start float64, kept *turn, st *quotaState) (float64, Meter) {
 	var before cost
 	if !a.Retry {
-		before = p.turns.before(b, start, kept).plus(st.line.waitingBefore(b, start))
+		before = p.turns.before(b, start).plus(st.line.ahead.before(b, start))
 	}
 	w, by := p.wait(now, c, before, st.open)
 	if a.Retry || (kept != nil && now >= kept.due) {
@@ -189,7 +202,7 @@ func (l *Limiter) keepTurn(now Instant, a *Ask, d *Decision, r *quotaRef, f *flo
 	q, t := &r.state.line, &r.state.pacer.turns
 	if kept == nil {
 		late := a.Deadline != 0 && now.Add(secondsOf(w)) > a.Deadline
-		if late || len(t.list) >= maxTurns {
+		if late || t.len() >= maxTurns {
 			if !a.Retry {
 				q.untag(f, n.seconds)
 			}
@@ -199,25 +212,17 @@ func (l *Limiter) keepTurn(now Instant, a *Ask, d *Decision, r *quotaRef, f *flo
 			n.seconds = 0
 		}
 		n.flow = f
-		kept = t.place(n)
+		kept = t.keep(n)
 	}
 	if a.Deadline != 0 && now.Add(secondsOf(w)) > a.Deadline { // it will not be back in time
-		t.drop(kept)
 		q.untag(f, kept.seconds)
+		t.drop(kept)
 		return
 	}
 	back := t.returnIn(w, kept)
-	d.RetryAt, d.Turn = now.Add(back), kept.id
+	d.RetryAt, d.Turn = now.Add(back), kept.id()
 	kept.due = now.Add(secondsOf(w - maxDelay))
-	kept.dies = d.RetryAt.Add(max(time.Second, back/10))
-}
-
-// place keeps a new place.
-func (t *turns) place(n turn) *turn {
-	t.made++
-	n.id, n.order = Turn(t.made), t.made
-	t.add(&n)
-	return &n
+	t.until(kept, d.RetryAt.Add(max(time.Second, back/10)))
 }
 
 // returnIn says when to come back for a turn in w seconds: a little early, by an
@@ -226,7 +231,7 @@ func (t *turns) returnIn(w float64, n *turn) time.Duration {
 	if w > nearTurn {
 		w = min(farTurn, nearTurn+(w-nearTurn)/2)
 	}
-	spread := float64(mix(uint64(n.id)^mixA, mixB)>>11) / (1 << 53)
+	spread := float64(mix(n.order^mixA, mixB)>>11) / (1 << 53)
 	return secondsOf(max(0.01, w-maxDelay*spread))
 }
 
