@@ -11,8 +11,8 @@ import (
 // among them, or is told to come back.
 type line struct {
 	bands   [numPriorities]band
-	front   []*waiter // repeats of calls that the upstream refused
-	ahead   order     // all who wait
+	front   band  // repeats of calls that the upstream refused
+	ahead   order // all who wait
 	flows   map[string]*flow
 	virtual float64 // the start tag of whoever was served last
 	n       int
@@ -163,7 +163,7 @@ func (q *line) push(w *waiter) {
 	q.n++
 	q.ahead.insert(&w.spot)
 	if w.ask.Retry {
-		q.front = append(q.front, w)
+		heap.Push(&q.front, w)
 		return
 	}
 	heap.Push(&q.bands[w.band], w)
@@ -175,11 +175,9 @@ func (q *line) remove(w *waiter) {
 	}
 	q.n--
 	q.ahead.remove(&w.spot)
-	for i, o := range q.front {
-		if o == w {
-			q.front = append(q.front[:i], q.front[i+1:]...)
-			return
-		}
+	if w.ask.Retry {
+		heap.Remove(&q.front, w.bandAt)
+		return
 	}
 	heap.Remove(&q.bands[w.band], w.bandAt)
 }
