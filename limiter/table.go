@@ -14,7 +14,8 @@ type table struct {
 	free     []uint32    // of these, those given back
 	sweepAt  uint32
 
-	rings     []*[ringChunk]ring
+	rings     []*[ringChunk]ring // nil where no ring is in use
+	ringsUsed []uint8            // of each of these
 	ringsMade uint32
 	freeRings []uint32
 
@@ -134,18 +135,33 @@ func (t *table) newRing() uint32 {
 	if n := len(t.freeRings); n > 0 {
 		i := t.freeRings[n-1]
 		t.freeRings = t.freeRings[:n-1]
-		return i
+		return t.useRing(i)
 	}
 	if t.ringsMade%ringChunk == 0 {
-		t.rings = append(t.rings, new([ringChunk]ring))
+		t.rings, t.ringsUsed = append(t.rings, nil), append(t.ringsUsed, 0)
 	}
 	t.ringsMade++
-	return t.ringsMade
+	return t.useRing(t.ringsMade)
 }
 
+func (t *table) useRing(i uint32) uint32 {
+	chunk := (i - 1) / ringChunk
+	if t.rings[chunk] == nil {
+		t.rings[chunk] = new([ringChunk]ring)
+	}
+	t.ringsUsed[chunk]++
+	return i
+}
+
+// freeRing gives ring i back, and the memory of its chunk with the last of it: many
+// counters are busy at times, and idle for longer.
 func (t *table) freeRing(i uint32) {
 	*t.ringAt(i) = ring{}
 	t.freeRings = append(t.freeRings, i)
+	chunk := (i - 1) / ringChunk
+	if t.ringsUsed[chunk]--; t.ringsUsed[chunk] == 0 {
+		t.rings[chunk] = nil
+	}
 }
 
 func (t *table) ringAt(i uint32) *ring { return &t.rings[(i-1)/ringChunk][(i-1)%ringChunk] }
