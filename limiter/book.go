@@ -187,6 +187,9 @@ func (b *book) bury(i uint32, ending Ending, now Instant) {
 		forget: now.Add(2 * durationOf(r.ttl)),
 	})
 	b.free = append(b.free, i)
+	if r.cal != nil {
+		r.cal.open--
+	}
 	r.cal, r.quota, r.flow = nil, nil, nil
 	b.forget(now)
 }

@@ -1,6 +1,13 @@
 package limiter
 
-import "math"
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
 
 // calibration is what is known of how a tenant's estimates for a quota compare with
 // what was used: sums that forget exponentially. A ratio of sums, not a mean of
@@ -9,7 +16,17 @@ type calibration struct {
 	actual, estimate, estimates float64 // input tokens, of requests that had an estimate
 	input, inputs               float64 // input tokens of all requests
 	output, outputs             float64 // output tokens
+
+	used uint32 // when it was last looked for, by calibrationClock
+	open uint32 // reservations that will add to it
 }
+
+// calibrationClock is now in units of about a second.
+func calibrationClock(now Instant) uint32 { return uint32(now >> 30) }
+
+// calibrationMemory is how long the estimates of a tenant that does not call are
+// remembered, by calibrationClock: a day.
+const calibrationMemory = uint32(24 * time.Hour >> 30)
 
 // The constants of the estimates. With a memory of 0.993 a request weighs half after
 // a hundred others. A new tenant counts as one that has made priorInputs (priorOutputs)
@@ -123,4 +140,65 @@ func toAmount(f float64) uint64 {
 		return 0
 	}
 	return uint64(math.Ceil(f))
+}
+
+// known returns what is known of a tenant, or nil.
+func (s *quotaState) known(tenant string) *calibration {
+	if c := s.calibrations[tenant]; c != nil {
+		return c
+	}
+	return s.calibrations[otherTenants]
+}
+
+// calibration returns what is known of a tenant, to be added to.
+func (s *quotaState) calibration(now Instant, tenant string) *calibration {
+	c := s.calibrations[tenant]
+	if c == nil && len(s.calibrations) >= maxTenants && !s.forgetSome(now) {
+		tenant = otherTenants // all have calls under way
+		c = s.calibrations[tenant]
+	}
+	if c == nil {
+		c = &calibration{}
+		if s.calibrations == nil {
+			s.calibrations = map[string]*calibration{}
+		}
+		s.calibrations[strings.Clone(tenant)] = c
+	}
+	c.used = calibrationClock(now)
+	return c
+}
+
+// forgetTenants forgets those that did not call for a day.
+func (s *quotaState) forgetTenants(now Instant) {
+	clock := calibrationClock(now)
+	maps.DeleteFunc(s.calibrations, func(_ string, c *calibration) bool {
+		return c.open == 0 && clock > c.used && clock-c.used > calibrationMemory
+	})
+}
+
+// forgetSome makes room for more tenants, if it can: where a day is too long, it
+// forgets an eighth of all, those that did not call for the longest time, so that many
+// new ones share the cost of the search.
+func (s *quotaState) forgetSome(now Instant) bool {
+	s.forgetTenants(now)
+	if len(s.calibrations) < maxTenants {
+		return true
+	}
+	type entry struct {
+		name string
+		used uint32
+	}
+	var old []entry
+	for name, c := range s.calibrations {
+		if c.open == 0 {
+			old = append(old, entry{name, c.used})
+		}
+	}
+	slices.SortFunc(old, func(a, b entry) int {
+		return cmp.Or(cmp.Compare(a.used, b.used), strings.Compare(a.name, b.name))
+	})
+	for _, e := range old[:min(len(old), maxTenants/8)] {
+		delete(s.calibrations, e.name)
+	}
+	return len(old) > 0
 }

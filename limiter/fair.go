@@ -116,7 +116,7 @@ func (f *flow) bring(now Instant, t *TenantSpec) {
 // forget drops tenants that nothing is known of any more.
 func (q *line) forget(now Instant) {
 	for name, f := range q.flows {
-		if f.n == 0 && f.open == 0 && (f.finish <= q.virtual || now.Sub(f.at) > time.Minute) {
+		if f.n == 0 && f.open == 0 && f.parked == 0 && f.shut <= now && (f.finish <= q.virtual || now.Sub(f.at) > time.Minute) {
 			delete(q.flows, name)
 		}
 	}

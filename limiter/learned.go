@@ -159,10 +159,10 @@ func (l *Limiter) Restore(now Instant, p *Plan, s *Learned) bool {
 		if sums := [...]float64{t.Actual, t.Estimate, t.Estimates, t.Input, t.Inputs, t.Output, t.Outputs}; !allSums(sums[:]) {
 			continue
 		}
-		c := st.calibration(t.Name)
+		c := st.calibration(now, t.Name)
 		*c = calibration{
 			actual: t.Actual, estimate: t.Estimate, estimates: t.Estimates,
-			input: t.Input, inputs: t.Inputs, output: t.Output, outputs: t.Outputs,
+			input: t.Input, inputs: t.Inputs, output: t.Output, outputs: t.Outputs, used: c.used, open: c.open,
 		}
 	}
 	return true

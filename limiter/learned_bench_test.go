@@ -251,3 +251,18 @@ func TestLearnedCallAllocatesNothing(t *testing.T) {
 		t.Errorf("a call makes %v allocations, want none", n)
 	}
 }
+
+// A learned quota with ten tenants that nobody asks for takes at most 4 KiB, and there
+// is nothing to wake up for.
+func TestIdleLearnedQuotaIsSmall(t *testing.T) {
+	const quotas = 1000
+	before := heapInUse()
+	l := idleQuotas(t, quotas, 10)
+	if each := (heapInUse() - before) / quotas; each > 4096 {
+		t.Errorf("an idle quota takes %d bytes, want at most 4096", each)
+	}
+	if at, _ := l.l.Next(0); at != Never {
+		t.Errorf("something happens at %d, want never", at)
+	}
+	runtime.KeepAlive(l)
+}

@@ -25,12 +25,11 @@ type quotaState struct {
 	pacer        *pacer // nil unless the quota is learned
 }
 
-// maxTenants bounds the tenants of one quota whose estimates are learned apart; the
-// others share one calibration.
+// maxTenants bounds the tenants of one quota whose estimates are learned apart.
 const maxTenants = 1024
 
-// otherTenants is the name under which those are kept; no tenant can have it, since
-// names are bounded far below its length.
+// otherTenants is the name under which those beyond are kept; no tenant can have it,
+// since names are bounded far below its length.
 var otherTenants = strings.Repeat("\x00", 512) //nolint:gochecknoglobals // a constant that Go cannot write as one
 
 // quotaState returns the state of the quota that r names; nil if there is none and
@@ -48,7 +47,7 @@ func (l *Limiter) quotaState(now Instant, a *Ask, r *quotaRef) *quotaState {
 	if !r.overflow && !l.roomForQuota(now, int(r.shard)) {
 		return nil
 	}
-	st := &quotaState{quota: r.quota, hash: r.hash, overflow: r.overflow, asked: now, calibrations: map[string]*calibration{}}
+	st := &quotaState{quota: r.quota, hash: r.hash, overflow: r.overflow, asked: now}
 	if r.quota.learn {
 		st.pacer = newPacer(now, r.quota)
 	}
@@ -113,6 +112,7 @@ func (l *Limiter) sweepQuota(now Instant, s *shard, short bool) {
 		}
 	}
 	if st.open > 0 || st.line.len() > 0 || st.parked > 0 || now.Sub(st.asked) <= memory {
+		st.sweep(now)
 		return
 	}
 	last := s.order[len(s.order)-1]
@@ -124,12 +124,21 @@ func (l *Limiter) sweepQuota(now Instant, s *shard, short bool) {
 	}
 }
 
-// known returns what is known of a tenant, or nil.
-func (s *quotaState) known(tenant string) *calibration {
-	if c := s.calibrations[tenant]; c != nil {
-		return c
+// sweep forgets tenants that did not call lately; of a quota at rest also their places
+// in its order.
+func (s *quotaState) sweep(now Instant) {
+	s.forgetTenants(now)
+	if s.line.len() > 0 || now.Sub(s.asked) <= 2*time.Minute {
+		return
 	}
-	return s.calibrations[otherTenants]
+	if s.pacer != nil {
+		if s.pacer.turns.expire(now, &s.line); s.pacer.turns.len() > 0 {
+			return
+		}
+	}
+	if s.line.forget(now); len(s.line.flows) == 0 {
+		s.line.flows = nil
+	}
 }
 
 // splitKey undoes Ask.capture.
@@ -142,22 +151,6 @@ func splitKey(key []byte) []string {
 		key = key[n:]
 	}
 	return out
-}
-
-// calibration returns what is known of a tenant, to be added to.
-func (s *quotaState) calibration(tenant string) *calibration {
-	if c := s.calibrations[tenant]; c != nil {
-		return c
-	}
-	if len(s.calibrations) >= maxTenants {
-		tenant = otherTenants
-		if c := s.calibrations[tenant]; c != nil {
-			return c
-		}
-	}
-	c := &calibration{}
-	s.calibrations[strings.Clone(tenant)] = c
-	return c
 }
 
 // QuotaView is one quota, as it stands.

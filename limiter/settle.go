@@ -15,10 +15,11 @@ func (l *Limiter) openReservation(now Instant, a *Ask, d *Decision) {
 	r.expires = now.Add(ttl)
 	r.reserved, r.charged, r.shards = d.Reserved, d.Reserved, a.shards
 	if q := a.mainQuota(); q != nil && q.state != nil {
-		r.quota, r.cal = q.state, q.state.calibration(a.Tenant)
+		r.quota, r.cal = q.state, q.state.calibration(now, a.Tenant)
 		r.counts, r.leases = q.counts, q.leases
 		r.estimate = rawInput(&q.est, r.counts)
 		q.state.open++
+		r.cal.open++
 		if r.flow = q.flow; r.flow != nil {
 			r.flow.open++
 		}
