@@ -2,7 +2,9 @@ package limiter
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +23,7 @@ type history struct {
 	open   []ID
 	held   map[Ticket]bool
 	turns  []Turn
+	played []func(*Limiter, *strings.Builder)
 	log    strings.Builder
 	gates  [3]Instant
 	quotas QuotaSpec
@@ -48,7 +51,31 @@ func newHistory(t *rapid.T, q QuotaSpec) *history {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &history{t: t, l: New(Options{MaxHeldPerTenant: 5}), p: p, now: t0, held: map[Ticket]bool{}, quotas: q}
+	return &history{t: t, l: newPlayed(), p: p, now: t0, held: map[Ticket]bool{}, quotas: q}
+}
+
+func newPlayed() *Limiter { return New(Options{MaxHeldPerTenant: 5}) }
+
+// play does one thing to the limiter, and remembers it to do it again to another. What
+// do refers to must not change.
+func (h *history) play(do func(*Limiter, *strings.Builder)) {
+	do(h.l, &h.log)
+	h.played = append(h.played, do)
+}
+
+// again plays the same history to a new limiter, which must say the same, byte for byte.
+func (h *history) again() {
+	l, want := newPlayed(), h.log.String()
+	var log strings.Builder
+	for i, do := range h.played {
+		said := log.Len()
+		if do(l, &log); !strings.HasPrefix(want, log.String()) {
+			h.t.Fatalf("step %d of the same history went another way:\n%swant\n%s", i, log.String()[said:], want[said:])
+		}
+	}
+	if log.Len() != len(want) {
+		h.t.Fatalf("%d bytes were said at first, and %d when it was played again", len(want), log.Len())
+	}
 }
 
 func (h *history) ask() {
@@ -72,13 +99,19 @@ func (h *history) ask() {
 		InputTokens: rapid.Uint64Range(0, 1<<rapid.IntRange(0, 54).Draw(t, "size")).Draw(t, "in"), HasInput: rapid.Bool().Draw(t, "has in"),
 		MaxTokens: rapid.Uint64Range(0, 1<<20).Draw(t, "max"), HasMax: rapid.Bool().Draw(t, "has max"),
 	}
-	h.p.MatchAttributes(a, "", -1, []Entry{{"org", "acme"}}, e)
-	h.took(decide(h.l, h.now, a), 0)
+	var d Decision
+	p, now, asked := h.p, h.now, *a
+	h.play(func(l *Limiter, log *strings.Builder) {
+		a := asked
+		p.MatchAttributes(&a, "", -1, []Entry{{"org", "acme"}}, e)
+		d = decide(l, now, &a)
+		fmt.Fprintf(log, "%d ask %+v\n", now, d)
+	})
+	h.took(d)
 }
 
 // took checks an answer and remembers what it leaves open.
-func (h *history) took(d Decision, ticket Ticket) {
-	fmt.Fprintf(&h.log, "%d %d %s %d %d %d %v\n", h.now, ticket, d.Verdict, d.RetryAt, d.Delay, d.Turn, d.Reserved)
+func (h *history) took(d Decision) {
 	switch d.Verdict {
 	case Allowed:
 		for m, gate := range h.gates {
@@ -132,8 +165,12 @@ func (h *history) report() {
 			HasLimit: rapid.Bool().Draw(t, "has limit"), HasRemaining: rapid.Bool().Draw(t, "has remaining"),
 		}
 	}
-	s := h.l.Report(h.now, id, "", o)
-	fmt.Fprintf(&h.log, "%d report %d %v %v\n", h.now, o.Class, s.Ending, s.Charged)
+	var s Settlement
+	now := h.now
+	h.play(func(l *Limiter, log *strings.Builder) {
+		s = l.Report(now, id, "", o)
+		fmt.Fprintf(log, "%d report %d %+v\n", now, o.Class, s)
+	})
 	if s.Ending != Open {
 		h.open = append(h.open[:i], h.open[i+1:]...)
 	}
@@ -150,8 +187,7 @@ func (h *history) pass(d time.Duration) {
 			return
 		}
 		h.now = max(h.now, at)
-		h.l.Advance(h.now, 0, set)
-		for _, e := range h.l.Ready(0) {
+		for _, e := range h.advance(set) {
 			if e.Ticket == 0 {
 				continue
 			}
@@ -159,11 +195,21 @@ func (h *history) pass(d time.Duration) {
 				h.t.Fatalf("ticket %d is decided, and was not held, or was decided before", e.Ticket)
 			}
 			delete(h.held, e.Ticket)
-			h.took(e.Decision, e.Ticket)
+			h.took(e.Decision)
 		}
 		h.check()
 	}
 	h.t.Fatalf("time does not pass: at %d something is due for ever", h.now)
+}
+
+func (h *history) advance(set ShardSet) (events []Event) {
+	now := h.now
+	h.play(func(l *Limiter, log *strings.Builder) {
+		l.Advance(now, 0, set)
+		events = l.Ready(0)
+		fmt.Fprintf(log, "%d advance %+v\n", now, events)
+	})
+	return events
 }
 
 // check looks at everything that must hold at any time.
@@ -198,27 +244,45 @@ func (h *history) check() {
 	// Nobody waits for a limit that has room, or only for so long that a pace may have
 	// grown meanwhile.
 	if w := st[0].line.first(h.now); w != nil && st[0].line.tryAt > h.now.Add(lookAgain) {
-		a := w.ask.clone()
-		a.DryRun = true
-		if d := decide(h.l, h.now, &a); d.Verdict == Allowed {
+		var d Decision
+		now := h.now
+		h.play(func(l *Limiter, log *strings.Builder) {
+			a := l.shards[0].order[0].line.first(now).ask.clone()
+			a.DryRun = true
+			d = decide(l, now, &a)
+			fmt.Fprintf(log, "%d look %+v\n", now, d)
+		})
+		if d.Verdict == Allowed {
 			h.t.Fatalf("there is room at %d for who is first, and it is looked at again only at %d", h.now, st[0].line.tryAt)
 		}
 	}
 }
 
 func (h *history) cancel() {
-	for t := range h.held {
-		if len(h.held) == 1 || rapid.Bool().Draw(h.t, "this one") {
-			if !h.l.Cancel(h.now, t) {
-				h.t.Fatalf("ticket %d is held, and cannot be cancelled", t)
-			}
-			delete(h.held, t)
-			if h.l.Cancel(h.now, t) {
-				h.t.Fatal("cancelled twice")
-			}
-			return
-		}
+	held := slices.Sorted(maps.Keys(h.held))
+	if len(held) == 0 {
+		return
 	}
+	ticket, now, cancelled := rapid.SampledFrom(held).Draw(h.t, "ticket"), h.now, false
+	h.play(func(l *Limiter, log *strings.Builder) {
+		cancelled = l.Cancel(now, ticket)
+		fmt.Fprintf(log, "%d cancel %d %v\n", now, ticket, cancelled)
+	})
+	if !cancelled {
+		h.t.Fatalf("ticket %d is held, and cannot be cancelled", ticket)
+	}
+	delete(h.held, ticket)
+	if h.l.Cancel(h.now, ticket) {
+		h.t.Fatal("cancelled twice")
+	}
+}
+
+// learned notes all that the limiter knows.
+func (h *history) learned() {
+	now := h.now
+	h.play(func(l *Limiter, log *strings.Builder) {
+		fmt.Fprintf(log, "%d learned %+v %+v %+v\n", now, l.Learned(now, 0), l.Quotas(now, 0), l.Stats(0))
+	})
 }
 
 func (h *history) live(steps int) {
@@ -231,9 +295,7 @@ func (h *history) live(steps int) {
 		case 7, 8:
 			h.pass(time.Duration(rapid.Int64Range(0, int64(20*time.Second)).Draw(h.t, "time")))
 		case 9:
-			if len(h.held) > 0 && len(h.held) < 2 {
-				h.cancel()
-			}
+			h.cancel()
 		}
 		h.check()
 	}
@@ -241,6 +303,7 @@ func (h *history) live(steps int) {
 	if len(h.held) > 0 {
 		h.t.Fatalf("%d are held for ever", len(h.held))
 	}
+	h.learned()
 }
 
 // Gates are kept, every held ask is decided exactly once, nobody waits while there is
@@ -250,5 +313,6 @@ func TestLearnedQuotaProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h := newHistory(t, drawQuota(t))
 		h.live(rapid.IntRange(10, 120).Draw(t, "steps"))
+		h.again()
 	})
 }
