@@ -426,10 +426,12 @@ func (a *Ask) mayHold(now, at Instant) bool {
 }
 
 // Sweep looks at up to n counters of a shard, going round, and forgets those that
-// were unused for two windows; and at one quota, forgotten after a day. It returns how
-// many counters it forgot. It touches that shard.
+// were unused for two windows; and at as many quotas, forgotten after a day. It returns
+// how many counters it forgot. It touches that shard.
 func (l *Limiter) Sweep(now Instant, shard, n int) int {
-	l.sweepQuota(now, &l.shards[shard], false)
+	for range min(max(n, 1), len(l.shards[shard].order)) {
+		l.sweepQuota(now, &l.shards[shard], false)
+	}
 	t := &l.shards[shard].table
 	dropped, keys := 0, 0
 	for n = min(n, int(t.made)); n > 0; n-- {

@@ -17,6 +17,7 @@ type quotaState struct {
 	hash         uint64
 	overflow     bool
 	asked        Instant // when it was last charged
+	swept        Instant // when its tenants were last looked through
 	open         int
 	calibrations map[string]*calibration // by tenant
 	line         line
@@ -127,6 +128,10 @@ func (l *Limiter) sweepQuota(now Instant, s *shard, short bool) {
 // sweep forgets tenants that did not call lately; of a quota at rest also their places
 // in its order.
 func (s *quotaState) sweep(now Instant) {
+	if now.Sub(s.swept) < time.Minute {
+		return
+	}
+	s.swept = now
 	s.forgetTenants(now)
 	if s.line.len() > 0 || now.Sub(s.asked) <= 2*time.Minute {
 		return
