@@ -106,7 +106,7 @@ func (l *Limiter) foreseeTurn(now Instant, a *Ask, d *Decision, r *quotaRef, f *
 		return
 	}
 	band, start := st.band(a), st.line.startOf(f, st.terms(a.Tenant))
-	before := p.turns.foreseeBefore(now, band, start).plus(st.line.waitingBefore(band, start))
+	before := p.turns.foreseeBefore(now, band, start).plus(st.line.ahead.before(band, start))
 	w, by := p.wait(now, r.quota.cost(r.cost), before, st.open)
 	switch {
 	case w > maxDelay:
@@ -138,13 +138,12 @@ func (q *line) startOf(f *flow, t *TenantSpec) float64 {
 
 // foreseeBefore is before, of the places that are not given up at now.
 func (t *turns) foreseeBefore(now Instant, b Priority, start float64) cost {
-	var c cost
-	for _, n := range t.list {
-		if n.band > b || (n.band == b && n.start >= start) {
-			break
-		}
-		if n.dies > now {
-			c = c.plus(n.cost)
+	c := t.before(b, start)
+	for _, n := range t.dying {
+		if n.dies <= now && (n.band < b || (n.band == b && n.start < start)) {
+			for m := range c {
+				c[m] = max(0, c[m]-n.cost[m])
+			}
 		}
 	}
 	return c

@@ -46,7 +46,7 @@ func (l *Limiter) park(now Instant, a *Ask, d *Decision, r *quotaRef, f *flow) {
 	s.lines.made++
 	w := &waiter{
 		ask: a.clone(), ticket: Ticket(s.lines.made<<shardBits | uint64(r.shard)), state: r.state,
-		flow: f, since: now, due: d.RetryAt, order: s.lines.made,
+		flow: f, since: now, due: d.RetryAt, spot: spot{order: s.lines.made},
 	}
 	f.parked++
 	r.state.parked++

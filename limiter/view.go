@@ -144,7 +144,7 @@ func (s *quotaState) look(now Instant, v *QuotaView) {
 func (s *quotaState) tenantsWaiting(now Instant) []TenantView {
 	tickets := map[*flow]int{}
 	if s.pacer != nil {
-		for _, n := range s.pacer.turns.list {
+		for _, n := range s.pacer.turns.dying {
 			if n.dies > now {
 				tickets[n.flow]++
 			}
