@@ -146,6 +146,25 @@ func TestWhoCannotMakeItIsToldAtOnce(t *testing.T) {
 	})
 }
 
+// When the upstream refuses for longer than those who wait can, they are told at once.
+func TestARefusalForTooLongIsToldAtOnce(t *testing.T) {
+	w := newTimeline(t, slow(nil), Options{})
+	id := w.admit(t0)
+	for range 5 {
+		w.held(t0, waits(at(20*time.Second)))
+	}
+	now := at(50 * time.Millisecond)
+	w.report(now, id, ClassQuota, after(time.Minute))
+	w.pass(now, func(when Instant, d Decision) {
+		if d.Verdict != Denied || d.RetryAt < now.Add(time.Minute) {
+			t.Errorf("%s: %s until %s", when.Sub(t0), d.Verdict, d.RetryAt.Sub(t0))
+		}
+	})
+	if len(w.times) != 5 {
+		t.Errorf("%d of 5 know it", len(w.times))
+	}
+}
+
 // Cancelled callers leave nothing behind: those who stay are let in at the instants at
 // which they would have been without them, in whichever order the others leave.
 func TestCancelledCallersLeaveNothingBehind(t *testing.T) {

@@ -205,6 +205,32 @@ func TestAnErrorThatAFixHasAbsorbedIsNotAddedAgain(t *testing.T) {
 	}
 }
 
+// A refusal for output that is counted late belongs to the event of the calls that were
+// decided while its cause was not known yet.
+func TestLateRefusalsAreOneEvent(t *testing.T) {
+	w := newTimeline(t, paced(CapLimits, 6000, 0, 60_000), Options{})
+	e := Estimate{Requests: 1, MaxTokens: 10, Exact: true}
+	for i := range 40 { // calls that take ten seconds each
+		now := at(time.Duration(i) * time.Second)
+		d := w.estimated(now, e)
+		w.report(now.Add(10*time.Second), d.ID, ClassOK, used(0, 10))
+	}
+	one, two := w.estimated(at(60*time.Second), e), w.estimated(at(60*time.Second), e)
+	w.report(at(61*time.Second), one.ID, ClassQuota, named(OutputTokens), after(time.Second))
+	rate := w.pace(at(61*time.Second), OutputTokens).Rate
+	w.report(at(61*time.Second), two.ID, ClassQuota, named(OutputTokens), after(time.Second))
+	three := w.estimated(at(65*time.Second), e)
+	w.report(at(66*time.Second), three.ID, ClassQuota, named(OutputTokens), after(time.Second))
+	if got := w.pace(at(66*time.Second), OutputTokens).Rate; got != rate || !near(rate, 60_000*0.97, 1) {
+		t.Errorf("%v after the first refusal, %v after those that belong to it", rate, got)
+	}
+	four := w.estimated(at(75*time.Second), e)
+	w.report(at(76*time.Second), four.ID, ClassQuota, named(OutputTokens), after(time.Second))
+	if got := w.pace(at(76*time.Second), OutputTokens); got.LastEventAt != at(76*time.Second) {
+		t.Errorf("the last event was at %s, want 76 s", got.LastEventAt.Sub(t0))
+	}
+}
+
 // Estimates are corrected by what the tenant's calls really used: a ratio of sums, one
 // for each tenant.
 func TestEstimatesAreLearnedByTenant(t *testing.T) {
