@@ -175,7 +175,7 @@ func (w *timeline) busy(from, to Instant, n int, class Class, change ...func(*Ou
 		begin(now)
 	}
 	begin = func(now Instant) {
-		for {
+		for range 10_000 {
 			d := w.ask(now, waits(now.Add(time.Hour)))
 			if d.Verdict != Allowed {
 				return
@@ -183,6 +183,7 @@ func (w *timeline) busy(from, to Instant, n int, class Class, change ...func(*Ou
 			admitted++
 			w.report(now, d.ID, class, change...)
 		}
+		w.t.Fatalf("%s: nothing holds callers up", now.Sub(t0))
 	}
 	for range n {
 		begin(from)
