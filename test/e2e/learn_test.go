@@ -78,21 +78,26 @@ func TestLearnedControl(t *testing.T) {
 			with, without := l.start(t, length, true), l.start(t, length, false)
 			a, b := with.wait(t), without.wait(t)
 			t.Logf("%s, %g s:\n%s", l.name, length, table(a, b))
-			l.judge(t, a, b)
+			l.judge(t, full, a, b)
 		})
 	}
 }
 
 // judge compares a run with weir to one without. The bars are shares of what the
-// upstream itself has counted.
-func (l lane) judge(t *testing.T, with, without figures) {
+// upstream itself has counted. 3 % may be refused in a minute, and 5 % in less, where a
+// single event weighs more.
+func (l lane) judge(t *testing.T, full bool, with, without figures) {
 	t.Helper()
+	most := 0.05
+	if full {
+		most = 0.03
+	}
 	if without.refused() == 0 {
 		t.Fatal("without weir nothing was refused: the limit does not bind")
 	}
-	if share := with.refused(); share > 0.03 || share > without.refused()/5 {
-		t.Errorf("with weir the upstream refused %.1f %%, want at most 3 %% and a fifth of the %.1f %% without",
-			100*share, 100*without.refused())
+	if share := with.refused(); share > most || share > without.refused()/5 {
+		t.Errorf("with weir the upstream refused %.1f %%, want at most %.0f %% and a fifth of the %.1f %% without",
+			100*share, 100*most, 100*without.refused())
 	}
 	if with.util() < 0.85 && with.util() < 0.9*without.util() {
 		t.Errorf("with weir %.1f %% of the limit was used, want 85 %%, or nine tenths of the %.1f %% without",
