@@ -40,7 +40,7 @@ func wish(p *limiter.Plan, n uint64, org string, hold time.Duration) *limiter.As
 
 // outcome is a report: that a call worked, or that it was refused.
 func outcome(class limiter.Class, after time.Duration) limiter.Outcome {
-	o := limiter.Outcome{Class: class, RetryAfter: after, Usage: limiter.Usage{Requests: 1, InputTokens: 1, OutputTokens: 1}}
+	o := limiter.Outcome{Trusted: true, Class: class, RetryAfter: after, Usage: limiter.Usage{Requests: 1, InputTokens: 1, OutputTokens: 1}}
 	o.HasInput, o.HasOutput = class == limiter.ClassOK, class == limiter.ClassOK
 	o.RefundRequests, o.RefundInput, o.RefundOutput = !o.HasInput, !o.HasInput, !o.HasInput
 	return o
