@@ -21,8 +21,9 @@ type logged uint8
 const (
 	// loggedGoesOn: the call has not ended yet.
 	loggedGoesOn = logged(numSettled) + iota
-	// loggedAttempt: one attempt of a call that may be tried again. The call's own
-	// entry comes at its end.
+	// loggedAttempt: one attempt of a call that may be tried again. A reservation is
+	// settled once, by the call's own entry, which comes at its end: what an attempt
+	// says that the proxy tried again is not learned from.
 	loggedAttempt
 	// loggedOther: not about an HTTP call.
 	loggedOther
@@ -42,18 +43,21 @@ func (l logged) String() string {
 	return settled(l).String()
 }
 
-// entry settles the call that e is about, if it has ended.
+// entry settles the call that e is about if it has ended, and else charges what it is
+// known to have used so far.
 func (s *als) entry(ctx context.Context, a *active, words *vocabulary, e *alsv3.HTTPAccessLogEntry) logged {
 	common := e.GetCommonProperties()
 	switch common.GetAccessLogType() {
 	case alsv3.AccessLogType_DownstreamEnd:
 	case alsv3.AccessLogType_NotSet: // proxies before there were types
 		if common.GetIntermediateLogEntry() { //nolint:staticcheck // deprecated, and all that those proxies say
-			return loggedGoesOn
+			return s.goesOn(ctx, a, words, e)
 		}
+	case alsv3.AccessLogType_DownstreamPeriodic:
+		return s.goesOn(ctx, a, words, e)
 	case alsv3.AccessLogType_UpstreamEnd, alsv3.AccessLogType_UpstreamPoolReady, alsv3.AccessLogType_UpstreamPeriodic:
 		return loggedAttempt
-	case alsv3.AccessLogType_DownstreamStart, alsv3.AccessLogType_DownstreamPeriodic, alsv3.AccessLogType_DownstreamTunnelSuccessfullyEstablished:
+	case alsv3.AccessLogType_DownstreamStart, alsv3.AccessLogType_DownstreamTunnelSuccessfullyEstablished:
 		return loggedGoesOn
 	default:
 		return loggedOther
@@ -66,11 +70,26 @@ func (s *als) entry(ctx context.Context, a *active, words *vocabulary, e *alsv3.
 	return logged(s.settler.settle(ctx, s.d.now(), a, &r))
 }
 
+// goesOn charges what a call that has not ended used beyond its reservation. A call
+// that nobody asked for is charged at its end.
+func (s *als) goesOn(ctx context.Context, a *active, words *vocabulary, e *alsv3.HTTPAccessLogEntry) logged {
+	if e.GetCommonProperties() == nil {
+		return loggedGoesOn
+	}
+	r := words.reportOf(e)
+	if r.ref == (Ref{}) || !r.usage.any() {
+		return loggedGoesOn
+	}
+	r.progress, r.aborted, r.unsent = true, false, false
+	s.settler.settle(ctx, s.d.now(), a, &r)
+	return loggedGoesOn
+}
+
 // maxLogged bounds the names and values that are read from an entry: whoever sends
 // more means nothing by it.
 const maxLogged = 256
 
-// reportOf reads a call's final entry.
+// reportOf reads an entry as that of a call that has ended.
 func (c *vocabulary) reportOf(e *alsv3.HTTPAccessLogEntry) report {
 	var p phrase
 	common := e.GetCommonProperties()

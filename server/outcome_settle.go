@@ -29,7 +29,7 @@ const (
 	settledUnmatched
 	// settledUnattributed: what was used cannot be charged, as nothing says by whom.
 	settledUnattributed
-	// settledUnknown: no such reservation, and no usage.
+	// settledUnknown: no such reservation, and no usage; or the call goes on.
 	settledUnknown
 	// settledFailed: the store failed.
 	settledFailed
@@ -97,6 +97,8 @@ func (s *settler) apply(ctx context.Context, now limiter.Instant, a *active, r *
 		return settledFailed
 	}
 	switch {
+	case st.Ending == limiter.Unknown && r.progress:
+		return settledUnknown // its last report charges it
 	case st.Ending == limiter.Unknown && r.unsent:
 		return settledDenied
 	case st.Ending == limiter.Unknown && r.ref.ID != (limiter.ID{}):

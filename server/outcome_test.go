@@ -371,6 +371,44 @@ func TestEntriesThatSettleNothing(t *testing.T) {
 	}
 }
 
+// An entry of a call that goes on charges what exceeds the reservation, gives nothing
+// back, and leaves the call to be settled at its end.
+func TestEntriesOfCallsThatGoOn(t *testing.T) {
+	w := newRLSWorld(t, worldSpec())
+	names := "reservation=" + w.reserve(t, ordinaryAsk)
+	e := ending{status: 200, details: "via_upstream", attempts: 1}
+	for i, step := range []struct {
+		metadata string
+		want     limiter.Usage
+	}{
+		{"", limiter.Usage{Requests: 1, InputTokens: 1000, OutputTokens: 200}},
+		{"last_event=content_block_delta input_tokens=30 output_tokens=1", limiter.Usage{Requests: 1, InputTokens: 1000, OutputTokens: 200}},
+		{"last_event=content_block_delta input_tokens=1200 output_tokens=250", limiter.Usage{Requests: 1, InputTokens: 1200, OutputTokens: 250}},
+	} {
+		e.metadata = step.metadata
+		l := e.entry("d016", names)
+		l.CommonProperties.AccessLogType = alsv3.AccessLogType_DownstreamPeriodic
+		if got := w.log(t, l); got != "periodic" {
+			t.Errorf("entry %d: %s", i, got)
+		}
+		if got := w.used(t); got != step.want {
+			t.Errorf("after entry %d: charged %+v, want %+v", i, got, step.want)
+		}
+	}
+	// One that nobody asked for is charged at its end, and not twice.
+	e.metadata = "input_tokens=7 output_tokens=7"
+	l := e.entry("never", "org=acme tenant=batch model=claude-lab-1")
+	l.CommonProperties.AccessLogType = alsv3.AccessLogType_DownstreamPeriodic
+	w.log(t, l)
+	e.metadata = "last_event=message_stop input_tokens=1200 output_tokens=260"
+	if got := w.log(t, e.entry("d016", names)); got != "settled" {
+		t.Errorf("the last entry: %s", got)
+	}
+	if got, want := w.used(t), (limiter.Usage{Requests: 1, InputTokens: 1200, OutputTokens: 260}); got != want {
+		t.Errorf("charged %+v, want %+v", got, want)
+	}
+}
+
 func TestWhatEnvoysOwnParserCounted(t *testing.T) {
 	counted := func(status aiv3.TokenUsage_ExtractionStatus, in, read, created, out uint64) *anypb.Any {
 		packed, err := anypb.New(&aiv3.TokenUsage{
