@@ -3,6 +3,8 @@ package config_test
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -148,6 +150,21 @@ func TestSchema(t *testing.T) {
 	} {
 		if wrong := checkAgainstSchema(t, text); len(wrong) != 1 || !strings.HasPrefix(wrong[0], want) {
 			t.Errorf("%s: got %q, want %q", text, wrong, want)
+		}
+	}
+}
+
+// TestExamplesNameTheSchema: by a path that leads there from the example.
+func TestExamplesNameTheSchema(t *testing.T) {
+	for _, name := range []string{"../examples/envoy/quotas.yaml", "../docs/tutorial.yaml"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, _, _ := strings.Cut(string(text), "\n")
+		schema, ok := strings.CutPrefix(first, "# yaml-language-server: $schema=")
+		if _, err := os.Stat(filepath.Join(filepath.Dir(name), schema)); !ok || err != nil {
+			t.Errorf("%s: the first line is %q: %v", name, first, err)
 		}
 	}
 }
