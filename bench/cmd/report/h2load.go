@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -34,6 +35,9 @@ func (b *bench) h2load(s *process.Server, m proto.Message, n int) (perSecond flo
 	out, err := exec.Command("h2load", "-n", strconv.Itoa(n), "-c", "8", "-m", "32",
 		"-H", "content-type: application/grpc", "-H", "te: trailers", "-d", file,
 		"http://"+s.Addr+messages.ShouldRateLimit).CombinedOutput()
+	if errors.Is(err, exec.ErrNotFound) {
+		return 0, errors.New("h2load is missing: make -C bench install (Debian: apt-get install nghttp2-client)")
+	}
 	if err != nil {
 		return 0, fmt.Errorf("h2load: %w\n%s", err, out)
 	}
