@@ -11,7 +11,8 @@ import (
 
 const rootLong = `weir decides which call to an LLM API may be sent now, for everyone who shares the quota.
 
-With no configuration weir learns what Anthropic grants each organisation and class of models.
+With no configuration it learns the limits of each organisation and model class from
+what Anthropic answers, from a request a second on.
 Envoy asks it with its stock rate limit filter, other programs over gRPC or JSON.`
 
 const rootExample = `  weir serve                                   start with no configuration
