@@ -31,6 +31,7 @@ type als struct {
 	words    vocabularies
 	received [numLogged]prometheus.Counter
 	taken    atomic.Uint64 // entries, whatever came of them
+	streams  *streamBound  // shared with the services behind the doorman
 
 	draining chan struct{}
 	drained  sync.Once
@@ -50,7 +51,7 @@ const (
 )
 
 func newALS(d *decider) *als {
-	s := &als{d: d, settler: newSettler(d, "access_log"), draining: make(chan struct{}), open: make(map[chan struct{}]bool)}
+	s := &als{d: d, settler: newSettler(d, "access_log"), streams: newStreamBound(), draining: make(chan struct{}), open: make(map[chan struct{}]bool)}
 	for k := range numLogged {
 		s.received[k] = d.metrics.accessLogResult(k.String())
 	}
@@ -91,6 +92,17 @@ func (s *als) opened() (over func()) {
 
 // StreamAccessLogs implements accesslogv3.AccessLogServiceServer.
 func (s *als) StreamAccessLogs(stream accesslogv3.AccessLogService_StreamAccessLogsServer) error {
+	leave, err := s.streams.enter(stream)
+	if err != nil {
+		s.d.metrics.errors.WithLabelValues(codeOf(err).String()).Inc()
+		return grpcError(err)
+	}
+	defer leave()
+	return s.serve(stream)
+}
+
+// serve takes in a stream until it ends, or is to be ended.
+func (s *als) serve(stream accesslogv3.AccessLogService_StreamAccessLogsServer) error {
 	defer s.opened()()
 
 	heard := make(chan struct{}, 1) // something came

@@ -30,6 +30,8 @@ type doorman struct {
 	d *decider
 	// cut ends when streams are to end, because the server drains.
 	cut context.Context
+	// streams bounds the streams of a connection. Nil where there are no streams.
+	streams *streamBound
 }
 
 // unary implements grpc.UnaryServerInterceptor.
@@ -182,7 +184,14 @@ func (r strict) RegisterService(desc *grpc.ServiceDesc, impl any) {
 			run = r.man.session
 		}
 		out.Streams[i].Handler = func(srv any, ss grpc.ServerStream) error {
-			return run(method, ss, func() error { return handle(srv, ss) })
+			return run(method, ss, func() error {
+				leave, err := r.man.streams.enter(ss)
+				if err != nil {
+					return err
+				}
+				defer leave()
+				return handle(srv, ss)
+			})
 		}
 	}
 	r.Server.RegisterService(&out, impl)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"regexp"
 	"slices"
@@ -33,6 +34,11 @@ func TestTheDocumentedMetricsAreThoseThatAreShown(t *testing.T) {
 	spec := opus()
 	spec.Quotas[0].Learn = true
 	inBubble(t, Options{Loaded: loaded(t, spec, "aaaaaaaaaaaa", nil)}, func(t *testing.T, w *world) {
+		id, err := newIdentity(newAuthority(t).files(t.TempDir(), 1), slog.Default())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.server.d.metrics.watchCertificate(id) // as a server with TLS does
 		// An error, and a refusal, so that each family has a child.
 		_, _ = w.quota.Report(t.Context(), &weirv1.ReportRequest{})
 		r := w.reserve(call("acme", 10, 10))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"syscall"
@@ -28,6 +29,8 @@ const (
 	DefaultStopTimeout = 25 * time.Second
 	// DefaultMaxConnections bounds the connections of each port.
 	DefaultMaxConnections = 4096
+	// DefaultMaxConnectionsPerPeer bounds the connections of one peer to each port.
+	DefaultMaxConnectionsPerPeer = 256
 	// DefaultMaxInFlight bounds the calls in flight, on all connections together.
 	DefaultMaxInFlight = 10_000
 )
@@ -66,6 +69,10 @@ type Options struct {
 	// MaxConnections bounds the connections of each port; more wait to be accepted. 0
 	// means DefaultMaxConnections.
 	MaxConnections int
+	// MaxConnectionsPerPeer bounds the connections of one address to each port; more
+	// are closed at once. Those from this machine are not counted. 0 means
+	// DefaultMaxConnectionsPerPeer.
+	MaxConnectionsPerPeer int
 	// MaxInFlight bounds the calls in flight; more are refused at once. 0 means
 	// DefaultMaxInFlight.
 	MaxInFlight int
@@ -78,8 +85,8 @@ func (o Options) withDefaults() (Options, error) {
 		return o, errors.New("server: no store: set Options.Store")
 	case o.Loaded == nil || o.Loaded.Plan == nil:
 		return o, errors.New("server: no configuration: set Options.Loaded")
-	case o.MaxConnections < 0 || o.MaxInFlight < 0:
-		return o, errors.New("server: Options.MaxConnections and Options.MaxInFlight are 0 or more")
+	case o.MaxConnections < 0 || o.MaxConnectionsPerPeer < 0 || o.MaxInFlight < 0:
+		return o, errors.New("server: Options.MaxConnections, Options.MaxConnectionsPerPeer and Options.MaxInFlight are 0 or more")
 	}
 	if err := o.TLS.check(); err != nil {
 		return o, err
@@ -89,6 +96,7 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.DrainDelay, DefaultDrainDelay)
 	setDefault(&o.StopTimeout, DefaultStopTimeout)
 	setDefault(&o.MaxConnections, DefaultMaxConnections)
+	setDefault(&o.MaxConnectionsPerPeer, DefaultMaxConnectionsPerPeer)
 	setDefault(&o.MaxInFlight, DefaultMaxInFlight)
 	setDefault(&o.Version, "unknown")
 	if o.Logger == nil {
@@ -121,8 +129,8 @@ type door struct {
 	given            net.Listener
 }
 
-// open listens.
-func (p door) open(o *Options) (net.Listener, error) {
+// open listens. refused is told of connections that are one too many for their peer.
+func (p door) open(o *Options, refused func(netip.Addr)) (net.Listener, error) {
 	l := p.given
 	if l == nil {
 		var err error
@@ -135,7 +143,7 @@ func (p door) open(o *Options) (net.Listener, error) {
 			" listen on localhost, give --tls-cert and --tls-key, or say --insecure-plaintext", p.flag, l.Addr())
 		return nil, errors.Join(err, l.Close())
 	}
-	return netutil.LimitListener(l, o.MaxConnections), nil
+	return netutil.LimitListener(newPeerBound(l, o.MaxConnectionsPerPeer, refused), o.MaxConnections), nil
 }
 
 func (p door) explain(err error) error {

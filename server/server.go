@@ -77,16 +77,17 @@ func New(o Options) (*Server, error) {
 
 func (s *Server) listen() (err error) {
 	o := &s.options
+	refused := newRefusedConnections(s.d.metrics, o.Logger, o.MaxConnectionsPerPeer).note
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	s.grpcListener, err = door{"gRPC", "--grpc-addr", o.GRPCAddr, o.GRPCListener}.open(o)
+	s.grpcListener, err = door{"gRPC", "--grpc-addr", o.GRPCAddr, o.GRPCListener}.open(o, refused)
 	if err != nil {
 		return err
 	}
-	s.httpListener, err = door{"HTTP", "--http-addr", o.HTTPAddr, o.HTTPListener}.open(o)
+	s.httpListener, err = door{"HTTP", "--http-addr", o.HTTPAddr, o.HTTPListener}.open(o, refused)
 	if err != nil {
 		return err
 	}
@@ -111,8 +112,9 @@ func (s *Server) Close() error {
 	return errors.Join(errs...)
 }
 
-// newGRPC builds the gRPC server. There is no bound on streams per connection: a proxy
-// lets pass what it cannot send.
+// newGRPC builds the gRPC server. There is no bound on the calls of a connection to the
+// rate limit service: a proxy lets pass what it cannot send. Streams are bounded by
+// maxStreams.
 func (s *Server) newGRPC() (*grpc.Server, error) {
 	options := []grpc.ServerOption{
 		codecOption(),
@@ -136,12 +138,13 @@ func (s *Server) newGRPC() (*grpc.Server, error) {
 		if err != nil {
 			return nil, err
 		}
+		s.d.metrics.watchCertificate(id)
 		options = append(options, grpc.Creds(credentials.NewTLS(id.server())))
 	}
 	g := grpc.NewServer(options...)
 	s.rls.register(g)
 	s.logs.register(g)
-	behind := strict{Server: g, man: doorman{d: s.d, cut: s.cut}}
+	behind := strict{Server: g, man: doorman{d: s.d, cut: s.cut, streams: s.logs.streams}}
 	behind.RegisterService(sessionDesc(), grpcQuota{quotaService: &quotaService{d: s.d, cut: s.cut}})
 	weirv1.RegisterAdminServiceServer(behind, s.admin())
 	healthpb.RegisterHealthServer(behind, s.ready.grpc)
@@ -237,6 +240,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer running.Wait()
 	running.Go(func() { failed <- s.serveGRPC() })
 	running.Go(func() { failed <- s.serveHTTP() })
+	running.Go(func() { s.watchOverflow(ctx) })
 	if s.reloader != nil {
 		running.Go(func() { s.watch(ctx) })
 	}

@@ -10,6 +10,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // TLSFiles name the files of a server's identity. They are read again when they
@@ -82,6 +84,13 @@ func (id *identity) current() *tls.Config {
 		}
 	}
 	return id.config
+}
+
+// watchCertificate shows when the certificate of id ends.
+func (m *metrics) watchCertificate(id *identity) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "weir_tls_certificate_expiry_timestamp_seconds", Help: "When the certificate that is shown ends, in Unix seconds.",
+	}, func() float64 { return float64(id.current().Certificates[0].Leaf.NotAfter.Unix()) }))
 }
 
 // load reads the files and, where they have changed, uses them.

@@ -25,6 +25,7 @@ type serveFlags struct {
 	insecurePlaintext        bool
 	tlsCert, tlsKey, tlsCA   string
 	maxKeys, maxReservations int
+	maxPerPeer               int
 	stateDir                 string
 	printConfig              bool
 }
@@ -61,6 +62,7 @@ SIGINT drain and then stop; a second one stops at once.`,
 	fileFlag(cmd, &f.tlsCA, "tls-client-ca", "certificates that clients must be signed by (PEM)")
 	flags.IntVar(&f.maxKeys, "max-keys", 1_000_000, "live keys; beyond them new ones of a rule share a counter")
 	flags.IntVar(&f.maxReservations, "max-reservations", 1_000_000, "open reservations; beyond them calls are refused")
+	flags.IntVar(&f.maxPerPeer, "max-connections-per-peer", server.DefaultMaxConnectionsPerPeer, "connections of one address, to each port; those from this machine are not counted")
 	flags.StringVar(&f.stateDir, "state-dir", "", "directory that keeps what was learned over a restart")
 	if err := cmd.MarkFlagDirname("state-dir"); err != nil {
 		panic(fmt.Sprintf("flag state-dir was not added: %v", err))
@@ -91,6 +93,8 @@ func (f *serveFlags) check() error {
 		return usagef("--max-keys is %d, expected 1 or more", f.maxKeys)
 	case f.maxReservations < 1:
 		return usagef("--max-reservations is %d, expected 1 or more", f.maxReservations)
+	case f.maxPerPeer < 1:
+		return usagef("--max-connections-per-peer is %d, expected 1 or more", f.maxPerPeer)
 	case (f.tlsCert == "") != (f.tlsKey == ""):
 		return usagef("--tls-cert and --tls-key need each other")
 	case f.tlsCA != "" && f.tlsCert == "":
@@ -148,7 +152,9 @@ func (f *serveFlags) options(s *settings, loaded *config.Loaded, store server.St
 		DrainDelay:        drain,
 		Version:           thisBuild().Version,
 		InsecurePlaintext: f.insecurePlaintext,
-		TLS:               server.TLSFiles{CertFile: f.tlsCert, KeyFile: f.tlsKey, ClientCAFile: f.tlsCA},
+
+		MaxConnectionsPerPeer: f.maxPerPeer,
+		TLS:                   server.TLSFiles{CertFile: f.tlsCert, KeyFile: f.tlsKey, ClientCAFile: f.tlsCA},
 	}
 }
 
