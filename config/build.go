@@ -27,6 +27,8 @@ type builder struct {
 	llm        *place // the llm block, if there is one
 	trust      *place // the trust block, if there is one
 	gateways   []string
+	server     *place // the server block, if there is one
+	settings   []Setting
 	quotas     []limiter.QuotaSpec
 	names      map[string]place // of quotas and rules
 	providers  map[string]*provider.Profile

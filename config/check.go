@@ -9,6 +9,7 @@ import (
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"buf.build/go/protovalidate"
 	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	configv1 "github.com/weir-project/weir/proto/weir/config/v1"
@@ -158,13 +159,22 @@ func expectation(v *protovalidate.Violation) string {
 	case v.Proto.GetRuleId() == "uint64.gte_lte" && d.ContainingMessage().Name() == "ProviderRule":
 		return ", expected a status from 100 to 999"
 	case v.Proto.GetRuleId() == "uint64.gte_lte":
-		return ", expected a whole number from 1 to 1000000"
+		return ", expected a whole number " + bounds(d)
 	case d.IsList():
 		return ", expected a list of mappings with " + fewNames(d.Message())
 	case d.Message() != nil:
 		return ", expected a mapping with " + fewNames(d.Message())
 	}
 	return ", expected a whole number"
+}
+
+// bounds says from where to where the rules of the .proto let a number go.
+func bounds(d protoreflect.FieldDescriptor) string {
+	rules, ok := proto.GetExtension(d.Options(), validate.E_Field).(*validate.FieldRules)
+	if !ok {
+		return "within its bounds"
+	}
+	return fmt.Sprintf("from %d to %d", rules.GetUint64().GetGte(), rules.GetUint64().GetLte())
 }
 
 // expectedWords lists the words that a field may be, and the one that is near.
@@ -193,7 +203,7 @@ func oneOf(words []string) string {
 // isDuration says whether a field holds a length of time.
 func isDuration(d protoreflect.FieldDescriptor) bool {
 	switch d.FullName() {
-	case "weir.config.v1.Limit.per", "weir.config.v1.Quota.hold":
+	case "weir.config.v1.Limit.per", "weir.config.v1.Quota.hold", "weir.config.v1.Server.drain_delay":
 		return true
 	}
 	return false

@@ -40,6 +40,9 @@ type Loaded struct {
 	// Quotas and Rules count the quotas, and the rules that have limits or are
 	// unlimited.
 	Quotas, Rules int
+	// Server is what the files say of the process that serves them. It does not
+	// take part in Digest.
+	Server []Setting
 
 	// state identifies the bytes that were read, so that a check can tell whether
 	// anything has changed.

@@ -29,7 +29,7 @@ func build(paths []string, s snapshot, r *report, prev *Loaded) (*Loaded, error)
 		for _, f := range s.files {
 			l.Sources = append(l.Sources, f.path)
 		}
-		l.Rules = b.rules
+		l.Rules, l.Server = b.rules, b.settings
 	}
 	if err := r.err(); err != nil {
 		return nil, err
@@ -69,6 +69,7 @@ func read(files []source, r *report) *builder {
 		f.takeLLM(b)
 		f.takeTrust(b)
 		f.takeProviders(b)
+		f.takeServer(b)
 	}
 	for _, f := range natives {
 		f.translate(b)

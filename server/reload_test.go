@@ -39,11 +39,12 @@ func TestFilesThatChangeTakeEffect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	log := &logBuffer{}
 	store := memory.New(limiter.Options{Shards: 1})
 	defer store.Close()
 	s, err := New(Options{
 		Store: store, Loaded: first, Paths: []string{dir}, GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0",
-		DrainDelay: -1, Logger: slog.New(slog.DiscardHandler),
+		DrainDelay: -1, Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -86,6 +87,14 @@ func TestFilesThatChangeTakeEffect(t *testing.T) {
 	}
 	put(strings.ReplaceAll(weirYAML, "AMOUNT", "1000"))
 	waitFor("the first plan again", func(p *weirv1.GetPlanResponse) bool { return p.GetPlan() == first.Digest && p.GetLastError() == "" })
+	if strings.Contains(log.String(), "restart") {
+		t.Errorf("nothing takes a restart:\n%s", log)
+	}
+	put(strings.ReplaceAll(weirYAML, "AMOUNT", "3000") + "server: {max_keys: 10, log_level: debug}\n")
+	waitFor("the plan beside a server block", func(p *weirv1.GetPlanResponse) bool { return p.GetPlan() != first.Digest })
+	if want := `msg="the server block has changed: restart to put it in force" settings="log-level max-keys"`; !strings.Contains(log.String(), want) {
+		t.Errorf("the log lacks %s:\n%s", want, log)
+	}
 	if err := conn.Close(); err != nil {
 		t.Error(err)
 	}

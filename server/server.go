@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -171,6 +172,10 @@ func (s *Server) HTTPScheme() string {
 func (s *Server) Apply(l *config.Loaded) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
+	if changed := config.ChangedSettings(s.d.loaded.Load().Server, l.Server); len(changed) > 0 {
+		s.options.Logger.Warn("the server block has changed: restart to put it in force",
+			slog.String("settings", strings.Join(changed, " ")))
+	}
 	s.base = l
 	next, err := l.WithGrants(s.grants, s.d.loaded.Load().Plan)
 	if err != nil {

@@ -43,7 +43,8 @@ files weir learns what Anthropic grants each organisation and class of models; w
 admin key in ANTHROPIC_ADMIN_KEY it begins with what the Rate Limits API says.
 
 Every flag can be a variable: --grpc-addr is WEIR_GRPC_ADDR, and so on; WEIR_CONFIG
-names the files. Flags win over variables. SIGHUP reads the files now. SIGTERM and
+names the files. It can be a line in the server block of a file, too: grpc_addr. Flags
+win over variables, and variables over files. SIGHUP reads the files now. SIGTERM and
 SIGINT drain and then stop; a second one stops at once.`,
 		Example: `  weir serve
   weir serve weir.yaml
@@ -76,9 +77,6 @@ SIGINT drain and then stop; a second one stops at once.`,
 		if err != nil {
 			return err
 		}
-		if err := f.check(); err != nil {
-			return err
-		}
 		return f.serve(cmd, s, p)
 	}
 	return cmd
@@ -107,6 +105,15 @@ func (f *serveFlags) check() error {
 func (f *serveFlags) serve(cmd *cobra.Command, s *settings, p *process) error {
 	signals := notify()
 	defer signals.stop()
+	loaded, invalid := config.Load(s.paths, nil)
+	if invalid == nil {
+		if err := s.takeFile(loaded.Server); err != nil {
+			return err
+		}
+	}
+	if err := f.check(); err != nil {
+		return err
+	}
 	log, err := f.log.logger(p.stderr)
 	if err != nil {
 		return err
@@ -114,9 +121,8 @@ func (f *serveFlags) serve(cmd *cobra.Command, s *settings, p *process) error {
 	for _, w := range strangers(cmd.Root(), p.environ) {
 		log.Warn("unknown environment variable", "name", w.name, "did_you_mean", w.near)
 	}
-	loaded, err := config.Load(s.paths, nil)
-	if err != nil {
-		return err
+	if invalid != nil {
+		return invalid
 	}
 	if f.printConfig {
 		return printSettings(cmd, s, loaded)

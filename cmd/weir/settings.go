@@ -11,9 +11,12 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/weir-project/weir/config"
 )
 
-// Settings come from flags, else from the environment, else they have their default.
+// Settings come from flags, else from the environment, else from the server block of the
+// configuration, else they have their default.
 // The variable of a flag is its name in capitals after WEIR_: --grpc-addr is
 // WEIR_GRPC_ADDR. An empty variable is as good as none.
 
@@ -47,6 +50,9 @@ type settings struct {
 	cmd *cobra.Command
 	// fromEnv holds the flags that a variable set.
 	fromEnv map[string]bool
+	// fromFile says where the file sets those flags that neither the command line nor a
+	// variable sets.
+	fromFile map[string]config.Setting
 	// paths are the configuration's files and directories, and pathsFrom their source.
 	paths     []string
 	pathsFrom string
@@ -79,6 +85,23 @@ func readSettings(cmd *cobra.Command, environ, args []string) (*settings, error)
 		s.pathsFrom = "default"
 	}
 	return s, failed
+}
+
+// takeFile fills the flags that are still open from the server block of the files. Its
+// error names the line.
+func (s *settings) takeFile(block []config.Setting) error {
+	s.fromFile = make(map[string]config.Setting)
+	for _, b := range block {
+		f := s.cmd.Flags().Lookup(b.Name)
+		if f == nil || f.Changed || s.fromEnv[b.Name] {
+			continue
+		}
+		if err := f.Value.Set(b.Value); err != nil {
+			return usagef("%s: %s %q: %v", b, strings.ReplaceAll(b.Name, "-", "_"), b.Value, err)
+		}
+		s.fromFile[b.Name] = b
+	}
+	return nil
 }
 
 // weirVariables returns the variables that begin with WEIR_.
@@ -138,6 +161,10 @@ func (s *settings) list() []setting {
 			source = "flag --" + f.Name
 		case s.fromEnv[f.Name]:
 			source = "env " + name
+		default:
+			if b, ok := s.fromFile[f.Name]; ok {
+				source = "file " + b.String()
+			}
 		}
 		all = append(all, setting{f.Name, shown(f), source})
 	})

@@ -41,6 +41,8 @@ type Config struct {
 	Llm *Llm `protobuf:"bytes,3,opt,name=llm,proto3" json:"llm,omitempty"`
 	// Upstreams whose answers weir does not know by itself. At most 256 in all files.
 	Providers []*Provider `protobuf:"bytes,4,rep,name=providers,proto3" json:"providers,omitempty"`
+	// How the process runs that serves this. At most one file may have this block.
+	Server *Server `protobuf:"bytes,10,opt,name=server,proto3" json:"server,omitempty"`
 	// Whose reports are believed. At most one file may have this block.
 	Trust         *Trust `protobuf:"bytes,11,opt,name=trust,proto3" json:"trust,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -105,6 +107,13 @@ func (x *Config) GetProviders() []*Provider {
 	return nil
 }
 
+func (x *Config) GetServer() *Server {
+	if x != nil {
+		return x.Server
+	}
+	return nil
+}
+
 func (x *Config) GetTrust() *Trust {
 	if x != nil {
 		return x.Trust
@@ -162,6 +171,166 @@ func (x *Trust) GetGateways() []string {
 	return nil
 }
 
+// Server says how the process runs. Each field is a flag of weir serve, named with
+// dashes; flags and WEIR_ variables win over the file. It is read when the process
+// starts: a change is logged, and takes a restart. Names of files are relative to
+// the directory that weir was started in.
+type Server struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// host:port for gRPC. Default: localhost:8081.
+	GrpcAddr *string `protobuf:"bytes,1,opt,name=grpc_addr,json=grpcAddr,proto3,oneof" json:"grpc_addr,omitempty"`
+	// host:port for HTTP: JSON, health, metrics. Default: localhost:8080.
+	HttpAddr *string `protobuf:"bytes,2,opt,name=http_addr,json=httpAddr,proto3,oneof" json:"http_addr,omitempty"`
+	// How long to go on serving after saying not to be ready any more, for example
+	// 10s; at most 1h. Default: 5s.
+	DrainDelay *string `protobuf:"bytes,3,opt,name=drain_delay,json=drainDelay,proto3,oneof" json:"drain_delay,omitempty"`
+	// How to log to the standard error; auto is text on a terminal. Default: auto.
+	LogFormat *string `protobuf:"bytes,4,opt,name=log_format,json=logFormat,proto3,oneof" json:"log_format,omitempty"`
+	// The least important lines to log. Default: info.
+	LogLevel *string `protobuf:"bytes,5,opt,name=log_level,json=logLevel,proto3,oneof" json:"log_level,omitempty"`
+	// Allow addresses other than loopback without TLS. Default: false.
+	InsecurePlaintext *bool `protobuf:"varint,6,opt,name=insecure_plaintext,json=insecurePlaintext,proto3,oneof" json:"insecure_plaintext,omitempty"`
+	// The file of the certificate to serve TLS with (PEM). Default: no TLS.
+	TlsCert *string `protobuf:"bytes,7,opt,name=tls_cert,json=tlsCert,proto3,oneof" json:"tls_cert,omitempty"`
+	// The file of its private key (PEM).
+	TlsKey *string `protobuf:"bytes,8,opt,name=tls_key,json=tlsKey,proto3,oneof" json:"tls_key,omitempty"`
+	// The file of the certificates that clients must be signed by (PEM). Default:
+	// clients need none.
+	TlsClientCa *string `protobuf:"bytes,9,opt,name=tls_client_ca,json=tlsClientCa,proto3,oneof" json:"tls_client_ca,omitempty"`
+	// Live keys; beyond them new ones of a rule share a counter. Default: 1000000.
+	MaxKeys *uint64 `protobuf:"varint,10,opt,name=max_keys,json=maxKeys,proto3,oneof" json:"max_keys,omitempty"`
+	// Open reservations; beyond them calls are refused. Default: 1000000.
+	MaxReservations *uint64 `protobuf:"varint,11,opt,name=max_reservations,json=maxReservations,proto3,oneof" json:"max_reservations,omitempty"`
+	// Connections of one address, to each port; those from this machine are not
+	// counted. Default: 256.
+	MaxConnectionsPerPeer *uint64 `protobuf:"varint,12,opt,name=max_connections_per_peer,json=maxConnectionsPerPeer,proto3,oneof" json:"max_connections_per_peer,omitempty"`
+	// The directory that keeps what was learned over a restart. Default: none.
+	StateDir      *string `protobuf:"bytes,13,opt,name=state_dir,json=stateDir,proto3,oneof" json:"state_dir,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Server) Reset() {
+	*x = Server{}
+	mi := &file_weir_config_v1_config_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Server) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Server) ProtoMessage() {}
+
+func (x *Server) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_config_v1_config_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Server.ProtoReflect.Descriptor instead.
+func (*Server) Descriptor() ([]byte, []int) {
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Server) GetGrpcAddr() string {
+	if x != nil && x.GrpcAddr != nil {
+		return *x.GrpcAddr
+	}
+	return ""
+}
+
+func (x *Server) GetHttpAddr() string {
+	if x != nil && x.HttpAddr != nil {
+		return *x.HttpAddr
+	}
+	return ""
+}
+
+func (x *Server) GetDrainDelay() string {
+	if x != nil && x.DrainDelay != nil {
+		return *x.DrainDelay
+	}
+	return ""
+}
+
+func (x *Server) GetLogFormat() string {
+	if x != nil && x.LogFormat != nil {
+		return *x.LogFormat
+	}
+	return ""
+}
+
+func (x *Server) GetLogLevel() string {
+	if x != nil && x.LogLevel != nil {
+		return *x.LogLevel
+	}
+	return ""
+}
+
+func (x *Server) GetInsecurePlaintext() bool {
+	if x != nil && x.InsecurePlaintext != nil {
+		return *x.InsecurePlaintext
+	}
+	return false
+}
+
+func (x *Server) GetTlsCert() string {
+	if x != nil && x.TlsCert != nil {
+		return *x.TlsCert
+	}
+	return ""
+}
+
+func (x *Server) GetTlsKey() string {
+	if x != nil && x.TlsKey != nil {
+		return *x.TlsKey
+	}
+	return ""
+}
+
+func (x *Server) GetTlsClientCa() string {
+	if x != nil && x.TlsClientCa != nil {
+		return *x.TlsClientCa
+	}
+	return ""
+}
+
+func (x *Server) GetMaxKeys() uint64 {
+	if x != nil && x.MaxKeys != nil {
+		return *x.MaxKeys
+	}
+	return 0
+}
+
+func (x *Server) GetMaxReservations() uint64 {
+	if x != nil && x.MaxReservations != nil {
+		return *x.MaxReservations
+	}
+	return 0
+}
+
+func (x *Server) GetMaxConnectionsPerPeer() uint64 {
+	if x != nil && x.MaxConnectionsPerPeer != nil {
+		return *x.MaxConnectionsPerPeer
+	}
+	return 0
+}
+
+func (x *Server) GetStateDir() string {
+	if x != nil && x.StateDir != nil {
+		return *x.StateDir
+	}
+	return ""
+}
+
 // Quota is one upstream allotment: what a provider grants an organisation, for
 // example on one class of models.
 type Quota struct {
@@ -217,7 +386,7 @@ type Quota struct {
 
 func (x *Quota) Reset() {
 	*x = Quota{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[2]
+	mi := &file_weir_config_v1_config_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -229,7 +398,7 @@ func (x *Quota) String() string {
 func (*Quota) ProtoMessage() {}
 
 func (x *Quota) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[2]
+	mi := &file_weir_config_v1_config_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -242,7 +411,7 @@ func (x *Quota) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quota.ProtoReflect.Descriptor instead.
 func (*Quota) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Quota) GetName() string {
@@ -353,7 +522,7 @@ type Provider struct {
 
 func (x *Provider) Reset() {
 	*x = Provider{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[3]
+	mi := &file_weir_config_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -365,7 +534,7 @@ func (x *Provider) String() string {
 func (*Provider) ProtoMessage() {}
 
 func (x *Provider) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[3]
+	mi := &file_weir_config_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -378,7 +547,7 @@ func (x *Provider) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Provider.ProtoReflect.Descriptor instead.
 func (*Provider) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Provider) GetName() string {
@@ -468,7 +637,7 @@ type ProviderRule struct {
 
 func (x *ProviderRule) Reset() {
 	*x = ProviderRule{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[4]
+	mi := &file_weir_config_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -480,7 +649,7 @@ func (x *ProviderRule) String() string {
 func (*ProviderRule) ProtoMessage() {}
 
 func (x *ProviderRule) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[4]
+	mi := &file_weir_config_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -493,7 +662,7 @@ func (x *ProviderRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProviderRule.ProtoReflect.Descriptor instead.
 func (*ProviderRule) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ProviderRule) GetStatus() uint64 {
@@ -566,7 +735,7 @@ type ProviderHeaders struct {
 
 func (x *ProviderHeaders) Reset() {
 	*x = ProviderHeaders{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[5]
+	mi := &file_weir_config_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -578,7 +747,7 @@ func (x *ProviderHeaders) String() string {
 func (*ProviderHeaders) ProtoMessage() {}
 
 func (x *ProviderHeaders) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[5]
+	mi := &file_weir_config_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -591,7 +760,7 @@ func (x *ProviderHeaders) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProviderHeaders.ProtoReflect.Descriptor instead.
 func (*ProviderHeaders) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ProviderHeaders) GetRequests() *LimitHeaders {
@@ -645,7 +814,7 @@ type LimitHeaders struct {
 
 func (x *LimitHeaders) Reset() {
 	*x = LimitHeaders{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[6]
+	mi := &file_weir_config_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -657,7 +826,7 @@ func (x *LimitHeaders) String() string {
 func (*LimitHeaders) ProtoMessage() {}
 
 func (x *LimitHeaders) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[6]
+	mi := &file_weir_config_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -670,7 +839,7 @@ func (x *LimitHeaders) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LimitHeaders.ProtoReflect.Descriptor instead.
 func (*LimitHeaders) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LimitHeaders) GetLimit() string {
@@ -707,7 +876,7 @@ type RetryAfterHeader struct {
 
 func (x *RetryAfterHeader) Reset() {
 	*x = RetryAfterHeader{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[7]
+	mi := &file_weir_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -719,7 +888,7 @@ func (x *RetryAfterHeader) String() string {
 func (*RetryAfterHeader) ProtoMessage() {}
 
 func (x *RetryAfterHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[7]
+	mi := &file_weir_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -732,7 +901,7 @@ func (x *RetryAfterHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryAfterHeader.ProtoReflect.Descriptor instead.
 func (*RetryAfterHeader) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RetryAfterHeader) GetHeader() string {
@@ -763,7 +932,7 @@ type Tenants struct {
 
 func (x *Tenants) Reset() {
 	*x = Tenants{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[8]
+	mi := &file_weir_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +944,7 @@ func (x *Tenants) String() string {
 func (*Tenants) ProtoMessage() {}
 
 func (x *Tenants) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[8]
+	mi := &file_weir_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +957,7 @@ func (x *Tenants) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tenants.ProtoReflect.Descriptor instead.
 func (*Tenants) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Tenants) GetDefault() *TenantTerms {
@@ -828,7 +997,7 @@ type TenantTerms struct {
 
 func (x *TenantTerms) Reset() {
 	*x = TenantTerms{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[9]
+	mi := &file_weir_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -840,7 +1009,7 @@ func (x *TenantTerms) String() string {
 func (*TenantTerms) ProtoMessage() {}
 
 func (x *TenantTerms) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[9]
+	mi := &file_weir_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -853,7 +1022,7 @@ func (x *TenantTerms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TenantTerms.ProtoReflect.Descriptor instead.
 func (*TenantTerms) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TenantTerms) GetWeight() uint64 {
@@ -929,7 +1098,7 @@ type QuotaLimits struct {
 
 func (x *QuotaLimits) Reset() {
 	*x = QuotaLimits{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[10]
+	mi := &file_weir_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -941,7 +1110,7 @@ func (x *QuotaLimits) String() string {
 func (*QuotaLimits) ProtoMessage() {}
 
 func (x *QuotaLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[10]
+	mi := &file_weir_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -954,7 +1123,7 @@ func (x *QuotaLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaLimits.ProtoReflect.Descriptor instead.
 func (*QuotaLimits) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *QuotaLimits) GetRequestsPerSecond() uint64 {
@@ -1101,7 +1270,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[11]
+	mi := &file_weir_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1282,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[11]
+	mi := &file_weir_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1295,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Rule) GetName() string {
@@ -1189,7 +1358,7 @@ type Match struct {
 
 func (x *Match) Reset() {
 	*x = Match{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[12]
+	mi := &file_weir_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1201,7 +1370,7 @@ func (x *Match) String() string {
 func (*Match) ProtoMessage() {}
 
 func (x *Match) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[12]
+	mi := &file_weir_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1214,7 +1383,7 @@ func (x *Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Match.ProtoReflect.Descriptor instead.
 func (*Match) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Match) GetKey() string {
@@ -1258,7 +1427,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[13]
+	mi := &file_weir_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1270,7 +1439,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[13]
+	mi := &file_weir_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1283,7 +1452,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Limit) GetMeter() string {
@@ -1333,7 +1502,7 @@ type Llm struct {
 
 func (x *Llm) Reset() {
 	*x = Llm{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[14]
+	mi := &file_weir_config_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1514,7 @@ func (x *Llm) String() string {
 func (*Llm) ProtoMessage() {}
 
 func (x *Llm) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[14]
+	mi := &file_weir_config_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1527,7 @@ func (x *Llm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Llm.ProtoReflect.Descriptor instead.
 func (*Llm) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Llm) GetDomains() []string {
@@ -1448,7 +1617,7 @@ type LlmKeys struct {
 
 func (x *LlmKeys) Reset() {
 	*x = LlmKeys{}
-	mi := &file_weir_config_v1_config_proto_msgTypes[15]
+	mi := &file_weir_config_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1460,7 +1629,7 @@ func (x *LlmKeys) String() string {
 func (*LlmKeys) ProtoMessage() {}
 
 func (x *LlmKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_config_v1_config_proto_msgTypes[15]
+	mi := &file_weir_config_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1473,7 +1642,7 @@ func (x *LlmKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LlmKeys.ProtoReflect.Descriptor instead.
 func (*LlmKeys) Descriptor() ([]byte, []int) {
-	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_weir_config_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LlmKeys) GetOrg() string {
@@ -1669,15 +1838,61 @@ var File_weir_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1bweir/config/v1/config.proto\x12\x0eweir.config.v1\x1a\x1bbuf/validate/validate.proto\"\x90\x02\n" +
+	"\x1bweir/config/v1/config.proto\x12\x0eweir.config.v1\x1a\x1bbuf/validate/validate.proto\"\xc0\x02\n" +
 	"\x06Config\x128\n" +
 	"\x06quotas\x18\x01 \x03(\v2\x15.weir.config.v1.QuotaB\t\xbaH\x06\x92\x01\x03\x10\x90NR\x06quotas\x125\n" +
 	"\x05rules\x18\x02 \x03(\v2\x14.weir.config.v1.RuleB\t\xbaH\x06\x92\x01\x03\x10\x90NR\x05rules\x12%\n" +
 	"\x03llm\x18\x03 \x01(\v2\x13.weir.config.v1.LlmR\x03llm\x12A\n" +
-	"\tproviders\x18\x04 \x03(\v2\x18.weir.config.v1.ProviderB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\tproviders\x12+\n" +
+	"\tproviders\x18\x04 \x03(\v2\x18.weir.config.v1.ProviderB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\tproviders\x12.\n" +
+	"\x06server\x18\n" +
+	" \x01(\v2\x16.weir.config.v1.ServerR\x06server\x12+\n" +
 	"\x05trust\x18\v \x01(\v2\x15.weir.config.v1.TrustR\x05trust\"9\n" +
 	"\x05Trust\x120\n" +
-	"\bgateways\x18\x01 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x10\x80\x02\x18\x01\"\ar\x05\x10\x01(\x80\x02R\bgateways\"\x81\x06\n" +
+	"\bgateways\x18\x01 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x10\x80\x02\x18\x01\"\ar\x05\x10\x01(\x80\x02R\bgateways\"\xbc\a\n" +
+	"\x06Server\x12,\n" +
+	"\tgrpc_addr\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01(\x80\x02H\x00R\bgrpcAddr\x88\x01\x01\x12,\n" +
+	"\thttp_addr\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01(\x80\x02H\x01R\bhttpAddr\x88\x01\x01\x12X\n" +
+	"\vdrain_delay\x18\x03 \x01(\tB2\xbaH/r-2+^([0-9]{1,9}([.][0-9]{1,9})?(ms|s|m|h|d))+$H\x02R\n" +
+	"drainDelay\x88\x01\x01\x12;\n" +
+	"\n" +
+	"log_format\x18\x04 \x01(\tB\x17\xbaH\x14r\x12R\x04autoR\x04textR\x04jsonH\x03R\tlogFormat\x88\x01\x01\x12A\n" +
+	"\tlog_level\x18\x05 \x01(\tB\x1f\xbaH\x1cr\x1aR\x05debugR\x04infoR\x04warnR\x05errorH\x04R\blogLevel\x88\x01\x01\x122\n" +
+	"\x12insecure_plaintext\x18\x06 \x01(\bH\x05R\x11insecurePlaintext\x88\x01\x01\x12*\n" +
+	"\btls_cert\x18\a \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01(\x80 H\x06R\atlsCert\x88\x01\x01\x12(\n" +
+	"\atls_key\x18\b \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01(\x80 H\aR\x06tlsKey\x88\x01\x01\x123\n" +
+	"\rtls_client_ca\x18\t \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01(\x80 H\bR\vtlsClientCa\x88\x01\x01\x12-\n" +
+	"\bmax_keys\x18\n" +
+	" \x01(\x04B\r\xbaH\n" +
+	"2\b\x18\x80\x94\xeb\xdc\x03(\x01H\tR\amaxKeys\x88\x01\x01\x12=\n" +
+	"\x10max_reservations\x18\v \x01(\x04B\r\xbaH\n" +
+	"2\b\x18\x80\x94\xeb\xdc\x03(\x01H\n" +
+	"R\x0fmaxReservations\x88\x01\x01\x12I\n" +
+	"\x18max_connections_per_peer\x18\f \x01(\x04B\v\xbaH\b2\x06\x18\xc0\x84=(\x01H\vR\x15maxConnectionsPerPeer\x88\x01\x01\x12,\n" +
+	"\tstate_dir\x18\r \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01(\x80 H\fR\bstateDir\x88\x01\x01B\f\n" +
+	"\n" +
+	"_grpc_addrB\f\n" +
+	"\n" +
+	"_http_addrB\x0e\n" +
+	"\f_drain_delayB\r\n" +
+	"\v_log_formatB\f\n" +
+	"\n" +
+	"_log_levelB\x15\n" +
+	"\x13_insecure_plaintextB\v\n" +
+	"\t_tls_certB\n" +
+	"\n" +
+	"\b_tls_keyB\x10\n" +
+	"\x0e_tls_client_caB\v\n" +
+	"\t_max_keysB\x13\n" +
+	"\x11_max_reservationsB\x1b\n" +
+	"\x19_max_connections_per_peerB\f\n" +
+	"\n" +
+	"_state_dir\"\x81\x06\n" +
 	"\x05Quota\x12&\n" +
 	"\x04name\x18\x01 \x01(\tB\r\xbaH\n" +
 	"\xc8\x01\x01r\x05\x10\x01(\x80\x01H\x00R\x04name\x88\x01\x01\x12+\n" +
@@ -1962,54 +2177,56 @@ func file_weir_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_weir_config_v1_config_proto_rawDescData
 }
 
-var file_weir_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_weir_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_weir_config_v1_config_proto_goTypes = []any{
 	(*Config)(nil),           // 0: weir.config.v1.Config
 	(*Trust)(nil),            // 1: weir.config.v1.Trust
-	(*Quota)(nil),            // 2: weir.config.v1.Quota
-	(*Provider)(nil),         // 3: weir.config.v1.Provider
-	(*ProviderRule)(nil),     // 4: weir.config.v1.ProviderRule
-	(*ProviderHeaders)(nil),  // 5: weir.config.v1.ProviderHeaders
-	(*LimitHeaders)(nil),     // 6: weir.config.v1.LimitHeaders
-	(*RetryAfterHeader)(nil), // 7: weir.config.v1.RetryAfterHeader
-	(*Tenants)(nil),          // 8: weir.config.v1.Tenants
-	(*TenantTerms)(nil),      // 9: weir.config.v1.TenantTerms
-	(*QuotaLimits)(nil),      // 10: weir.config.v1.QuotaLimits
-	(*Rule)(nil),             // 11: weir.config.v1.Rule
-	(*Match)(nil),            // 12: weir.config.v1.Match
-	(*Limit)(nil),            // 13: weir.config.v1.Limit
-	(*Llm)(nil),              // 14: weir.config.v1.Llm
-	(*LlmKeys)(nil),          // 15: weir.config.v1.LlmKeys
-	nil,                      // 16: weir.config.v1.Quota.MatchEntry
-	nil,                      // 17: weir.config.v1.Tenants.NamedEntry
+	(*Server)(nil),           // 2: weir.config.v1.Server
+	(*Quota)(nil),            // 3: weir.config.v1.Quota
+	(*Provider)(nil),         // 4: weir.config.v1.Provider
+	(*ProviderRule)(nil),     // 5: weir.config.v1.ProviderRule
+	(*ProviderHeaders)(nil),  // 6: weir.config.v1.ProviderHeaders
+	(*LimitHeaders)(nil),     // 7: weir.config.v1.LimitHeaders
+	(*RetryAfterHeader)(nil), // 8: weir.config.v1.RetryAfterHeader
+	(*Tenants)(nil),          // 9: weir.config.v1.Tenants
+	(*TenantTerms)(nil),      // 10: weir.config.v1.TenantTerms
+	(*QuotaLimits)(nil),      // 11: weir.config.v1.QuotaLimits
+	(*Rule)(nil),             // 12: weir.config.v1.Rule
+	(*Match)(nil),            // 13: weir.config.v1.Match
+	(*Limit)(nil),            // 14: weir.config.v1.Limit
+	(*Llm)(nil),              // 15: weir.config.v1.Llm
+	(*LlmKeys)(nil),          // 16: weir.config.v1.LlmKeys
+	nil,                      // 17: weir.config.v1.Quota.MatchEntry
+	nil,                      // 18: weir.config.v1.Tenants.NamedEntry
 }
 var file_weir_config_v1_config_proto_depIdxs = []int32{
-	2,  // 0: weir.config.v1.Config.quotas:type_name -> weir.config.v1.Quota
-	11, // 1: weir.config.v1.Config.rules:type_name -> weir.config.v1.Rule
-	14, // 2: weir.config.v1.Config.llm:type_name -> weir.config.v1.Llm
-	3,  // 3: weir.config.v1.Config.providers:type_name -> weir.config.v1.Provider
-	1,  // 4: weir.config.v1.Config.trust:type_name -> weir.config.v1.Trust
-	16, // 5: weir.config.v1.Quota.match:type_name -> weir.config.v1.Quota.MatchEntry
-	10, // 6: weir.config.v1.Quota.limits:type_name -> weir.config.v1.QuotaLimits
-	8,  // 7: weir.config.v1.Quota.tenants:type_name -> weir.config.v1.Tenants
-	4,  // 8: weir.config.v1.Provider.rules:type_name -> weir.config.v1.ProviderRule
-	5,  // 9: weir.config.v1.Provider.headers:type_name -> weir.config.v1.ProviderHeaders
-	6,  // 10: weir.config.v1.ProviderHeaders.requests:type_name -> weir.config.v1.LimitHeaders
-	6,  // 11: weir.config.v1.ProviderHeaders.input_tokens:type_name -> weir.config.v1.LimitHeaders
-	6,  // 12: weir.config.v1.ProviderHeaders.output_tokens:type_name -> weir.config.v1.LimitHeaders
-	6,  // 13: weir.config.v1.ProviderHeaders.tokens:type_name -> weir.config.v1.LimitHeaders
-	7,  // 14: weir.config.v1.ProviderHeaders.retry_after:type_name -> weir.config.v1.RetryAfterHeader
-	9,  // 15: weir.config.v1.Tenants.default:type_name -> weir.config.v1.TenantTerms
-	17, // 16: weir.config.v1.Tenants.named:type_name -> weir.config.v1.Tenants.NamedEntry
-	12, // 17: weir.config.v1.Rule.match:type_name -> weir.config.v1.Match
-	13, // 18: weir.config.v1.Rule.limits:type_name -> weir.config.v1.Limit
-	15, // 19: weir.config.v1.Llm.keys:type_name -> weir.config.v1.LlmKeys
-	9,  // 20: weir.config.v1.Tenants.NamedEntry.value:type_name -> weir.config.v1.TenantTerms
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	3,  // 0: weir.config.v1.Config.quotas:type_name -> weir.config.v1.Quota
+	12, // 1: weir.config.v1.Config.rules:type_name -> weir.config.v1.Rule
+	15, // 2: weir.config.v1.Config.llm:type_name -> weir.config.v1.Llm
+	4,  // 3: weir.config.v1.Config.providers:type_name -> weir.config.v1.Provider
+	2,  // 4: weir.config.v1.Config.server:type_name -> weir.config.v1.Server
+	1,  // 5: weir.config.v1.Config.trust:type_name -> weir.config.v1.Trust
+	17, // 6: weir.config.v1.Quota.match:type_name -> weir.config.v1.Quota.MatchEntry
+	11, // 7: weir.config.v1.Quota.limits:type_name -> weir.config.v1.QuotaLimits
+	9,  // 8: weir.config.v1.Quota.tenants:type_name -> weir.config.v1.Tenants
+	5,  // 9: weir.config.v1.Provider.rules:type_name -> weir.config.v1.ProviderRule
+	6,  // 10: weir.config.v1.Provider.headers:type_name -> weir.config.v1.ProviderHeaders
+	7,  // 11: weir.config.v1.ProviderHeaders.requests:type_name -> weir.config.v1.LimitHeaders
+	7,  // 12: weir.config.v1.ProviderHeaders.input_tokens:type_name -> weir.config.v1.LimitHeaders
+	7,  // 13: weir.config.v1.ProviderHeaders.output_tokens:type_name -> weir.config.v1.LimitHeaders
+	7,  // 14: weir.config.v1.ProviderHeaders.tokens:type_name -> weir.config.v1.LimitHeaders
+	8,  // 15: weir.config.v1.ProviderHeaders.retry_after:type_name -> weir.config.v1.RetryAfterHeader
+	10, // 16: weir.config.v1.Tenants.default:type_name -> weir.config.v1.TenantTerms
+	18, // 17: weir.config.v1.Tenants.named:type_name -> weir.config.v1.Tenants.NamedEntry
+	13, // 18: weir.config.v1.Rule.match:type_name -> weir.config.v1.Match
+	14, // 19: weir.config.v1.Rule.limits:type_name -> weir.config.v1.Limit
+	16, // 20: weir.config.v1.Llm.keys:type_name -> weir.config.v1.LlmKeys
+	10, // 21: weir.config.v1.Tenants.NamedEntry.value:type_name -> weir.config.v1.TenantTerms
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_weir_config_v1_config_proto_init() }
@@ -2020,21 +2237,22 @@ func file_weir_config_v1_config_proto_init() {
 	file_weir_config_v1_config_proto_msgTypes[2].OneofWrappers = []any{}
 	file_weir_config_v1_config_proto_msgTypes[3].OneofWrappers = []any{}
 	file_weir_config_v1_config_proto_msgTypes[4].OneofWrappers = []any{}
-	file_weir_config_v1_config_proto_msgTypes[6].OneofWrappers = []any{}
+	file_weir_config_v1_config_proto_msgTypes[5].OneofWrappers = []any{}
 	file_weir_config_v1_config_proto_msgTypes[7].OneofWrappers = []any{}
-	file_weir_config_v1_config_proto_msgTypes[9].OneofWrappers = []any{}
+	file_weir_config_v1_config_proto_msgTypes[8].OneofWrappers = []any{}
 	file_weir_config_v1_config_proto_msgTypes[10].OneofWrappers = []any{}
 	file_weir_config_v1_config_proto_msgTypes[11].OneofWrappers = []any{}
 	file_weir_config_v1_config_proto_msgTypes[12].OneofWrappers = []any{}
 	file_weir_config_v1_config_proto_msgTypes[13].OneofWrappers = []any{}
-	file_weir_config_v1_config_proto_msgTypes[15].OneofWrappers = []any{}
+	file_weir_config_v1_config_proto_msgTypes[14].OneofWrappers = []any{}
+	file_weir_config_v1_config_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_config_v1_config_proto_rawDesc), len(file_weir_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
