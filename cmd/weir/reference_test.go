@@ -42,8 +42,8 @@ const referenceHead = `# Command line
 
 Every flag that says how, and not what, can be an environment variable: its name in capitals after ` + "`WEIR_`" + `.
 ` + "`WEIR_CONFIG`" + ` names the configuration's files and directories, separated like those of PATH. Flags win over
-variables, variables over defaults; an empty variable is as good as none. Variables that begin with ` + "`WEIR_`" + ` and that
-nobody knows are warned about. ` + "`weir serve --print-config`" + ` shows every setting and where it came from.
+variables, variables over the [server](configuration.md#server) block of a file (which is for ` + "`weir serve`" + ` alone), and that
+over defaults; an empty variable is as good as none. Variables that begin with ` + "`WEIR_`" + ` and that nobody knows are warned about. ` + "`weir serve --print-config`" + ` shows every setting and where it came from.
 
 | exit code | meaning |
 |---|---|

@@ -68,7 +68,7 @@ SIGINT drain and then stop; a second one stops at once.`,
 	if err := cmd.MarkFlagDirname("state-dir"); err != nil {
 		panic(fmt.Sprintf("flag state-dir was not added: %v", err))
 	}
-	flags.BoolVar(&f.printConfig, "print-config", false, "print each setting and where it came from, and stop")
+	flags.BoolVar(&f.printConfig, "print-config", false, "print each setting and where it came from, and the quotas and rules, and stop")
 	if err := flags.SetAnnotation("tls-key", secretFlag, []string{"true"}); err != nil {
 		panic(fmt.Sprintf("flag tls-key was not added: %v", err))
 	}
@@ -175,14 +175,23 @@ func (f *serveFlags) announce(p *process, log *slog.Logger, b banner) {
 	}
 }
 
-// printSettings prints each setting with its source, and what the files amount to.
+// printSettings prints each setting with its source, and what the files amount to: as a
+// file of its own, with the defaults filled in.
 func printSettings(cmd *cobra.Command, s *settings, loaded *config.Loaded) error {
 	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 	for _, row := range s.list() {
 		fmt.Fprintf(t, "%s\t%s\t%s\n", row.name, row.value, row.source)
 	}
 	fmt.Fprintf(t, "plan\t%s\t%s, %s\n", loaded.Digest, plural(loaded.Quotas, "quota"), plural(loaded.Rules, "rule"))
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	decides, err := loaded.Render()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "\n# What decides, with the defaults filled in:\n%s", decides)
+	return err
 }
 
 // runner is what the signals act upon.
