@@ -123,6 +123,7 @@ func (r *Reloader) check(ctx context.Context, w *watch, force bool) (again bool)
 	if s, problems = r.settle(ctx, s, problems); ctx.Err() != nil {
 		return false
 	}
+	again = w.follow(s.dirs) || again // what has gone meanwhile may come back
 	r.seen = s.state
 	next, err := build(r.paths, s, problems, r.current)
 	if err != nil {

@@ -96,13 +96,19 @@ func (w *watch) follow(dirs wanted) (began bool) {
 			delete(w.inodes, dir)
 		}
 	}
+	// A directory that went took its watch with it, and another that comes in its place
+	// may get the same inode.
+	watched := map[string]bool{}
+	for _, dir := range w.watcher.WatchList() {
+		watched[dir] = true
+	}
 	for dir := range dirs {
 		info, err := os.Stat(dir)
 		if err != nil {
 			continue
 		}
 		if old := w.inodes[dir]; old != nil {
-			if os.SameFile(old, info) {
+			if watched[dir] && os.SameFile(old, info) {
 				continue
 			}
 			_ = w.watcher.Remove(dir)
