@@ -60,7 +60,7 @@ func (p *pacer) why(now Instant, c cost, m Meter, w float64, open int) Refusal {
 		r.Cause = CauseLine
 	case p.moneyAt() > now && decides(p.moneyAt().Sub(now).Seconds()):
 		r.Cause, r.Until = CauseSpend, p.moneyAt()
-	case p.inFlight > 0 && float64(open) >= p.inFlight && decides(max(p.latency, 0.1)/p.inFlight):
+	case p.inFlight > 0 && float64(open) >= p.inFlight && decides(p.inFlightWait()):
 		r.Cause, r.Rate = CauseInFlight, p.inFlight
 	case p.isSick() && p.load > 0 && decides(p.load/p.healthRate()):
 		r.Cause, r.Rate = CauseOverload, 60*p.healthRate()

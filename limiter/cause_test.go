@@ -33,9 +33,7 @@ func causes() map[Cause]struct {
 			return at(time.Minute)
 		}, 14 * time.Minute},
 		CauseCeiling: {share, func(w *onlooker) Instant {
-			for i := range 6 {
-				w.sent(at(time.Duration(i) * time.Second))
-			}
+			w.sent(t0) // one call in ten seconds is a tenth
 			return at(6 * time.Second)
 		}, 4 * time.Second},
 		CauseLine: {known(60), func(w *onlooker) Instant {

@@ -18,18 +18,22 @@ type line struct {
 	n       int
 	active  float64 // weights of the tenants that wait
 	served  int     // from higher bands, since a starving lower one was served
+	reliefs uint64
+	eased   [numPriorities]uint64 // when a band was relieved last, by the number of reliefs
 	made    uint64
 	tryAt   Instant // when the first should be looked at again
 }
 
 // flow is one tenant in a line.
 type flow struct {
-	weight float64
-	finish float64 // the finish tag of its last ask
-	spent  float64 // seconds of the quota in the last minute, for the ceiling
-	below  float64 // seconds of the quota beyond the floor
-	at     Instant
-	n      int // asks that wait
+	weight  float64
+	spaced  float64 // the weight that its last ask's turn was spaced by
+	finish  float64 // the finish tag of its last ask
+	spent   float64 // seconds of the quota in the last minute, for the ceiling
+	below   float64 // seconds of the quota beyond the floor
+	at      Instant
+	n       int // asks that wait
+	tickets int // places of those who come back
 	standing
 }
 
@@ -40,8 +44,9 @@ const (
 	relief   = 3
 )
 
-// ceilingMemory is the time over which a tenant's ceiling holds, in seconds.
-const ceilingMemory = 60
+// ceilingMemory is how much of its ceiling a tenant may use at once, in seconds of it: a
+// minute holds a twelfth more than the ceiling at most.
+const ceilingMemory = 5
 
 func (q *line) len() int { return q.n }
 
@@ -116,7 +121,7 @@ func (f *flow) bring(now Instant, t *TenantSpec) {
 // forget drops tenants that nothing is known of any more.
 func (q *line) forget(now Instant) {
 	for name, f := range q.flows {
-		if f.n == 0 && f.open == 0 && f.parked == 0 && f.shut <= now && (f.finish <= q.virtual || now.Sub(f.at) > time.Minute) {
+		if f.n == 0 && f.tickets == 0 && f.open == 0 && f.parked == 0 && f.shut <= now && (f.finish <= q.virtual || now.Sub(f.at) > time.Minute) {
 			delete(q.flows, name)
 		}
 	}
@@ -132,15 +137,42 @@ func (s *quotaState) terms(tenant string) *TenantSpec {
 // tag gives f's next ask its start tag, and charges f for it.
 func (q *line) tag(f *flow, t *TenantSpec, seconds float64) float64 {
 	start := q.startOf(f, t)
-	f.finish = max(start, f.finish) + seconds/f.weight
+	f.spaced = q.weightOf(f, t)
+	f.finish = max(start, f.finish) + seconds/f.spaced
 	f.spent += seconds
 	f.below += seconds
 	return start
 }
 
+// weightOf is the weight that f's turns are spaced by: its own, or as much as its floor
+// needs beside the others that wait.
+func (q *line) weightOf(f *flow, t *TenantSpec) float64 {
+	if t.Floor <= 0 {
+		return f.weight
+	}
+	others := q.active
+	if f.n+f.tickets > 0 {
+		others -= f.weight
+	}
+	return max(f.weight, max(0, others)*t.Floor/max(1-t.Floor, 0.01))
+}
+
+// enter and exit note that f begins to wait, or has one call less that does.
+func (q *line) enter(f *flow) {
+	if f.n+f.tickets == 1 {
+		q.active += f.weight
+	}
+}
+
+func (q *line) exit(f *flow) {
+	if f.n+f.tickets == 0 {
+		q.active = max(0, q.active-f.weight)
+	}
+}
+
 // untag takes back what an ask was charged that was never served.
 func (q *line) untag(f *flow, seconds float64) {
-	f.finish = max(q.virtual, f.finish-seconds/f.weight)
+	f.finish = max(q.virtual, f.finish-seconds/max(f.spaced, f.weight))
 	f.spent = max(0, f.spent-seconds)
 	f.below = max(0, f.below-seconds)
 }
@@ -151,15 +183,14 @@ func (f *flow) overCeiling(t *TenantSpec, seconds float64) time.Duration {
 	if t.Ceiling <= 0 || f.spent == 0 {
 		return 0
 	}
-	return secondsOf((f.spent + seconds - t.Ceiling*ceilingMemory) / t.Ceiling)
+	return secondsOf(min(f.spent, f.spent+seconds-t.Ceiling*ceilingMemory) / t.Ceiling)
 }
 
 func (q *line) push(w *waiter) {
 	q.made++
 	w.order = q.made
-	if w.flow.n++; w.flow.n == 1 {
-		q.active += w.flow.weight
-	}
+	w.flow.n++
+	q.enter(w.flow)
 	q.n++
 	q.ahead.insert(&w.spot)
 	if w.ask.Retry {
@@ -170,9 +201,8 @@ func (q *line) push(w *waiter) {
 }
 
 func (q *line) remove(w *waiter) {
-	if w.flow.n--; w.flow.n == 0 {
-		q.active = max(0, q.active-w.flow.weight)
-	}
+	w.flow.n--
+	q.exit(w.flow)
 	q.n--
 	q.ahead.remove(&w.spot)
 	if w.ask.Retry {
@@ -187,7 +217,7 @@ func (q *line) first(now Instant) *waiter {
 	if len(q.front) > 0 {
 		return q.front[0]
 	}
-	var w *waiter
+	var w, starved *waiter
 	for i := range q.bands {
 		if len(q.bands[i]) == 0 {
 			continue
@@ -195,9 +225,15 @@ func (q *line) first(now Instant) *waiter {
 		o := q.bands[i][0]
 		if w == nil {
 			w = o
-		} else if q.served >= relief && now.Sub(o.since) > starving {
-			return o
+			if q.served < relief {
+				return w
+			}
+		} else if now.Sub(o.since) > starving && (starved == nil || q.eased[o.band] < q.eased[starved.band]) {
+			starved = o
 		}
+	}
+	if starved != nil {
+		return starved
 	}
 	return w
 }
@@ -208,13 +244,30 @@ func (q *line) serve(w *waiter) {
 		return
 	}
 	q.virtual = max(q.virtual, w.start)
-	for i := int(w.band) + 1; i < len(q.bands); i++ {
+	q.count(w.band, nil)
+}
+
+// count notes that one of band was served, for the relief of lower ones; t, unless nil,
+// are those who come back by themselves.
+func (q *line) count(b Priority, t *turns) {
+	higher, lower := false, false
+	for i := range q.bands {
 		if len(q.bands[i]) > 0 {
-			q.served++
-			return
+			higher, lower = higher || Priority(i) < b, lower || Priority(i) > b
 		}
 	}
-	q.served = 0
+	if t != nil && t.order.root != nil {
+		higher, lower = higher || t.order.first().band < b, lower || t.order.last().band > b
+	}
+	switch {
+	case higher: // it was relieved
+		q.reliefs++
+		q.served, q.eased[b] = 0, q.reliefs
+	case lower:
+		q.served++
+	default:
+		q.served = 0
+	}
 }
 
 // shards returns those that looking at the first touches, whoever that is by then.

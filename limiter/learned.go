@@ -39,6 +39,9 @@ type LearnedPace struct {
 	Startup bool
 	// Gate is until when a refusal closed the meter.
 	Gate Instant
+	// Backlog is what the upstream had not drained yet, in units, at At.
+	Backlog float64
+	At      Instant
 }
 
 // LearnedTenant is what was learned of a tenant's estimates: sums over its requests,
@@ -70,7 +73,7 @@ func (l *Limiter) Learned(now Instant, shard int) []Learned {
 			for _, d := range st.pacer.paces {
 				s.Paces = append(s.Paces, LearnedPace{
 					Rate: d.limit, Target: d.target, Failed: d.failed, Burst: d.burst, Top: d.top, Probe: d.probe,
-					Startup: d.startup, Gate: d.gate,
+					Startup: d.startup, Gate: d.gate, Backlog: d.backlog, At: now,
 				})
 			}
 		}
@@ -200,6 +203,9 @@ func (p *pace) restore(now Instant, s *LearnedPace, configured float64, capped b
 	}
 	if s.Gate <= now.Add(longestGate) {
 		p.gate = max(p.gate, s.Gate)
+	}
+	if s.Backlog >= 0 && s.Backlog <= greatestRate { // what cannot be is nothing
+		p.backlog = max(0, min(s.Backlog, 2*p.room())-p.rate()*max(0, now.Sub(s.At).Seconds()))
 	}
 	p.calm = max(p.calm, p.gate)
 }

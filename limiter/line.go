@@ -332,12 +332,34 @@ func (l *Limiter) try(now Instant, s *shard, w *waiter) bool {
 		l.settleVerdict(now, &w.ask, &d)
 		if d.Verdict == Denied && d.RetryAt <= w.ask.HoldUntil && w.ask.HoldUntil > now {
 			w.state.line.tryAt = w.state.lookAt(now, d.RetryAt)
+			l.tellInTime(now, s, w.state)
 			return false
 		}
 	}
 	l.leave(now, s, w, d.Verdict == Allowed)
 	s.events = append(s.events, Event{Ticket: w.ticket, Decision: d})
 	return true
+}
+
+// tellInTime tells those at once whose time is up before a gate opens.
+func (l *Limiter) tellInTime(now Instant, s *shard, st *quotaState) {
+	if st.pacer == nil {
+		return
+	}
+	opens := st.pacer.moneyAt()
+	for _, d := range st.pacer.paces {
+		opens = max(opens, d.gate)
+	}
+	for opens > now && len(s.lines.deadlines) > 0 {
+		w := s.lines.deadlines[0]
+		if w.state != st || w.ask.HoldUntil >= opens || w.ask.shards&^st.line.shards() != 0 {
+			return
+		}
+		l.timeout(now, s, w)
+		d := &s.events[len(s.events)-1].Decision
+		d.RetryAt = max(d.RetryAt, opens)
+		d.Refusal = Refusal{Cause: CauseGate, Until: opens}
+	}
 }
 
 // timeout denies a waiter whose time has come before its turn.

@@ -65,6 +65,23 @@ func (o *order) reweigh(n *spot, c cost) {
 	}
 }
 
+// first and last return the places at the ends of an order that is not empty.
+func (o *order) first() *spot {
+	n := o.root
+	for n.left != nil {
+		n = n.left
+	}
+	return n
+}
+
+func (o *order) last() *spot {
+	n := o.root
+	for n.right != nil {
+		n = n.right
+	}
+	return n
+}
+
 // before sums up what those take whose turn is before (b, start).
 func (o *order) before(b Priority, start float64) cost {
 	var c cost

@@ -148,11 +148,17 @@ func (p *pacer) wait(now Instant, c, before cost, open int) (float64, Meter) {
 		}
 	}
 	if p.inFlight > 0 && float64(open) >= p.inFlight {
-		if w := max(p.latency, 0.1) / p.inFlight; w > longest {
+		if w := p.inFlightWait(); w > longest {
 			longest, by = w, Requests
 		}
 	}
 	return longest, by
+}
+
+// inFlightWait is how long it takes about until one of the calls in flight ends, in
+// seconds, but longer than callers are let in ahead of time: what counts is that it ended.
+func (p *pacer) inFlightWait() float64 {
+	return max(max(p.latency, 0.1)/p.inFlight, maxDelay+0.05)
 }
 
 // moneyAt is until when a spent budget keeps calls off.

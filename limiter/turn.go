@@ -21,6 +21,7 @@ type turn struct {
 	spot    // its order is its id
 	seconds float64
 	flow    *flow
+	since   Instant // when it was told so first
 	due     Instant // when its turn comes, as it was foreseen
 	dies    Instant // when the place is given up
 	dyingAt int     // in turns.dying
@@ -90,8 +91,15 @@ func (t *turns) expire(now Instant, q *line) {
 	for len(t.dying) > 0 && t.dying[0].dies <= now {
 		n := t.dying[0]
 		q.untag(n.flow, n.seconds)
-		t.drop(n)
+		t.giveUp(n, q)
 	}
+}
+
+// giveUp drops a place in the order of q.
+func (t *turns) giveUp(n *turn, q *line) {
+	n.flow.tickets--
+	q.exit(n.flow)
+	t.drop(n)
 }
 
 // dying orders turns by when they are given up.
@@ -157,7 +165,10 @@ func (l *Limiter) appoint(now Instant, a *Ask, d *Decision, r *quotaRef, f *flow
 		}, w)
 	case l.room(now, a, d):
 		if kept != nil {
-			p.turns.drop(kept)
+			p.turns.giveUp(kept, &st.line)
+		}
+		if !a.Retry {
+			st.line.count(band, &p.turns)
 		}
 		st.line.virtual = max(st.line.virtual, start)
 		if w > fit {
@@ -183,6 +194,9 @@ func (p *pacer) turnIn(now Instant, a *Ask, c cost, b Priority, start float64, k
 	var before cost
 	if !a.Retry {
 		before = p.turns.before(b, start).plus(st.line.ahead.before(b, start))
+	}
+	if kept != nil && st.line.served >= relief && now.Sub(kept.since) > starving {
+		before = cost{} // it is the turn of a lower band
 	}
 	w, by := p.wait(now, c, before, st.open)
 	if a.Retry || (kept != nil && now >= kept.due) {
@@ -212,11 +226,14 @@ func (l *Limiter) keepTurn(now Instant, a *Ask, d *Decision, r *quotaRef, f *flo
 			n.seconds = 0
 		}
 		n.flow = f
+		n.since = now
 		kept = t.keep(n)
+		f.tickets++
+		q.enter(f)
 	}
 	if a.Deadline != 0 && now.Add(secondsOf(w)) > a.Deadline { // it will not be back in time
 		q.untag(f, kept.seconds)
-		t.drop(kept)
+		t.giveUp(kept, q)
 		return
 	}
 	back := t.returnIn(w, kept)
