@@ -145,7 +145,7 @@ func (l *Limiter) Report(now Instant, id ID, tenant string, o Outcome) Settlemen
 		r.quota.pacer.advance(now)
 		before = r.quota.pacer.mark()
 		r.quota.pacer.report(now, &r.leases, &o, r.quota.quota.cost(r.charged), r.quota.open, r.flow)
-		if o.Learn {
+		if o.Learn && !o.Trusted {
 			r.quota.owe(r.flow, &r.leases, r.quota.quota.cost(r.charged))
 		}
 	}

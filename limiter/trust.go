@@ -304,7 +304,7 @@ func (p *pacer) outOfMoney(now Instant, o *Outcome, f *flow) {
 }
 
 // owe charges the tenant's turn what its call cost beyond what was expected, or gives
-// that back: who is wrong about its calls, or lies, pays for it itself.
+// that back: who is not trusted, and is wrong about its calls or lies, pays for it itself.
 func (s *quotaState) owe(f *flow, l *leases, used cost) {
 	if f == nil {
 		return

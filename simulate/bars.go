@@ -252,6 +252,12 @@ func Bars() []Bar {
 		}
 		bars = append(bars, b.with(", deny", func(s *Scenario) { s.Mode = Deny }))
 	}
+	for _, b := range []Bar{
+		on("U1 W3r", util(98), rejected(0.1)), on("U2 W3r", util(98), rejected(0.3)), on("U4n W3r", util(98), rejected(1)),
+		on("U8un W3r", util(93), rejected(1)), on("U2 W3i", util(82), rejected(2.5)),
+	} {
+		bars = append(bars, b.with(", tenants", func(s *Scenario) { s.Tenants = true }))
+	}
 	b := on("U3 W3r", least(Utilization, 0.96, AsRatio)).against(Perfect)
 	return append(bars, b.with(", deny", func(s *Scenario) { s.Mode = Deny }))
 }
