@@ -7,6 +7,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/weir-project/weir/limiter"
+	configv1 "github.com/weir-project/weir/proto/weir/config/v1"
 	"github.com/weir-project/weir/provider"
 )
 
@@ -32,7 +33,8 @@ type builder struct {
 	quotas     []limiter.QuotaSpec
 	names      map[string]place // of quotas and rules
 	providers  map[string]*provider.Profile
-	described  map[string]place // the names of providers
+	words      []*configv1.Provider // what the files say of providers
+	described  map[string]place     // the names of providers
 	domains    []*domainTree
 	byName     map[string]*domainTree
 	rules      int

@@ -12,6 +12,7 @@ package config
 
 import (
 	"github.com/weir-project/weir/limiter"
+	configv1 "github.com/weir-project/weir/proto/weir/config/v1"
 	"github.com/weir-project/weir/provider"
 )
 
@@ -43,6 +44,9 @@ type Loaded struct {
 	// Server is what the files say of the process that serves them. It does not
 	// take part in Digest.
 	Server []Setting
+
+	// described are the files' own words for Providers.
+	described []*configv1.Provider
 
 	// state identifies the bytes that were read, so that a check can tell whether
 	// anything has changed.

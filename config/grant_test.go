@@ -35,6 +35,7 @@ func TestGrantsBecomeQuotasOfTheBuiltinPlan(t *testing.T) {
 		return limiter.QuotaSpec{
 			Name: "anthropic " + class, Provider: "anthropic", Match: []limiter.AttributePattern{of(class)},
 			Per: []string{"org", "model_class"}, Limits: opusGrant(requests).Limits, Learn: true, Mode: limiter.HintLimits,
+			CacheReadModels: base.Spec.Quotas[0].CacheReadModels,
 		}
 	}
 	rest := base.Spec.Quotas[0]

@@ -25,7 +25,7 @@ func build(paths []string, s snapshot, r *report, prev *Loaded) (*Loaded, error)
 	if len(paths) > 0 && !s.partial {
 		b := read(s.files, r)
 		l.Spec, l.Vocabulary, l.Sources = b.spec(), b.vocabulary, nil
-		l.Providers, l.Gateways = b.providers, b.gateways
+		l.Providers, l.Gateways, l.described = b.providers, b.gateways, b.words
 		for _, f := range s.files {
 			l.Sources = append(l.Sources, f.path)
 		}

@@ -42,6 +42,7 @@ func (f *native) takeProviders(b *builder) {
 			f.complain(n, "%s", err)
 		}
 		b.providers[p.GetName()] = profile
+		b.words = append(b.words, p)
 	}
 }
 

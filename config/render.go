@@ -19,11 +19,14 @@ import (
 )
 
 // Render writes what decides in l as one of weir's own files, with the defaults filled
-// in, whichever files it came from. It decides like l, with one exception: nodes of a
-// file of envoyproxy/ratelimit that have no limit are left out. The server block is
-// not part of it.
+// in, whichever files it came from. It decides like l, with two exceptions: nodes of a
+// file of envoyproxy/ratelimit that have no limit are left out, and so is what a
+// provider granted, see [Loaded.WithGrants]. The server block is not part of it.
 func (l *Loaded) Render() ([]byte, error) {
-	c := &configv1.Config{Llm: llmOf(&l.Vocabulary)}
+	c := &configv1.Config{Llm: llmOf(&l.Vocabulary), Providers: l.described}
+	if len(l.Gateways) > 0 {
+		c.Trust = &configv1.Trust{Gateways: l.Gateways}
+	}
 	for i := range l.Spec.Quotas {
 		c.Quotas = append(c.Quotas, quotaOf(&l.Spec.Quotas[i]))
 	}
@@ -52,8 +55,11 @@ func (l *Loaded) Render() ([]byte, error) {
 func quotaOf(s *limiter.QuotaSpec) *configv1.Quota {
 	q := &configv1.Quota{
 		Name: &s.Name, Provider: &s.Provider, Per: s.Per, Match: make(map[string]string),
-		Control: new("fixed"), ReservesMaxTokens: &s.ReservesMaxTokens, CountsCacheReads: &s.CountsCacheReads,
+		Control: new("fixed"), ReservesMaxTokens: &s.ReservesMaxTokens,
 		Limits: &configv1.QuotaLimits{},
+	}
+	if len(s.CacheReadModels) == 0 { // else it is the provider's, by model, which a file cannot say
+		q.CountsCacheReads = &s.CountsCacheReads
 	}
 	for _, m := range s.Match {
 		q.Match[m.Key] = m.Pattern
@@ -188,7 +194,8 @@ func llmOf(v *Vocabulary) *configv1.Llm {
 func mappingOf(m protoreflect.Message) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.MappingNode}
 	switch m.Interface().(type) {
-	case *configv1.Match, *configv1.Limit, *configv1.TenantTerms:
+	case *configv1.Match, *configv1.Limit, *configv1.TenantTerms,
+		*configv1.ProviderRule, *configv1.LimitHeaders, *configv1.RetryAfterHeader:
 		n.Style = yaml.FlowStyle
 	}
 	fields := m.Descriptor().Fields()

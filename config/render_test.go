@@ -42,6 +42,38 @@ rules:
 llm: {domains: [mine], keys: {org: company, phase: "x y"}, metadata_namespaces: [a, b]}
 server: {max_keys: 5}
 `,
+		"models whose cache reads count": `
+quotas:
+- {name: by model, provider: anthropic}
+- {name: all, provider: anthropic, counts_cache_reads: true}
+- {name: none, provider: anthropic, counts_cache_reads: false}
+- {name: joint, provider: groq}
+`,
+		"providers": `
+providers:
+- name: "gate: way"
+  based_on: openai
+  rules:
+  - {status: 420, code: Enhance_Your_Calm, class: quota}
+  - {status: 500, status_to: 599, text: "no free worker, #*", class: overload, retry_after: false}
+  - {code: "007", class: spend, begun: true}
+  headers:
+    requests: {limit: x-r}
+    tokens: {limit: x-t, remaining: x-t-left, reset: x-t-reset}
+    retry_after: [{header: x-wait, unit: ms}, {header: x-until, unit: date}]
+  charges_refused: false
+- {name: by model, based_on: anthropic}
+- {name: joint, counts_cache_reads: false, joint_tokens: true, reserves_max_tokens: true}
+quotas:
+- {name: a, provider: "gate: way"}
+- {name: b, provider: by model}
+- {name: c, provider: joint, limits: {tokens_per_minute: 9}}
+`,
+		"trust": `
+trust: {gateways: [edge.example, "spiffe://mesh/ns/*", "true"]}
+quotas:
+- {name: a, limits: {requests_per_minute: 5}}
+`,
 		"ratelimit": `
 domain: edge
 descriptors:
@@ -89,6 +121,12 @@ func rendersBack(t *testing.T, paths []string, text string) {
 	}
 	if diff := cmp.Diff(want.Vocabulary, got.Vocabulary); diff != "" {
 		t.Errorf("vocabulary (-want +rendered):\n%s\n%s", diff, rendered)
+	}
+	if diff := cmp.Diff(want.Providers, got.Providers); diff != "" {
+		t.Errorf("providers (-want +rendered):\n%s\n%s", diff, rendered)
+	}
+	if diff := cmp.Diff(want.Gateways, got.Gateways); diff != "" {
+		t.Errorf("gateways (-want +rendered):\n%s\n%s", diff, rendered)
 	}
 	if got.Digest != want.Digest || strings.Contains(string(rendered), "server") {
 		t.Errorf("plan %s, want %s, and no server block:\n%s", got.Digest, want.Digest, rendered)
