@@ -77,8 +77,7 @@ func TestAFloorIsKeptUnderLoad(t *testing.T) {
 		Options{MaxHeldPerTenant: 1000})
 	w.admit(t0, of("big"))
 	names := map[Ticket]string{}
-	var begin func(now Instant, tenant string)
-	begin = func(now Instant, tenant string) { names[w.held(now, of(tenant))] = tenant }
+	begin := func(now Instant, tenant string) { names[w.held(now, of(tenant))] = tenant }
 	for range 5 {
 		begin(t0, "small")
 		begin(t0, "big")
