@@ -121,8 +121,10 @@ func (s *quotaState) foreseeFlow(now Instant, tenant string) flow {
 	f, t := flow{at: now}, s.terms(tenant)
 	if known := s.line.flows[tenant]; known != nil {
 		f = *known
+		f.window = f.window.copied()
 	} else if others := s.line.flows[otherTenants]; others != nil && len(s.line.flows) >= maxTenants {
 		f = *others
+		f.window = f.window.copied()
 	}
 	f.bring(now, t)
 	return f
@@ -151,7 +153,7 @@ func (t *turns) foreseeBefore(now Instant, b Priority, start float64) cost {
 
 // pause returns for how long a must stay out of the line, and why; 0 if it need not.
 func (s *quotaState) pause(now Instant, a *Ask, f *flow, t *TenantSpec, seconds float64) (time.Duration, Cause) {
-	pause, cause := f.overCeiling(t, seconds), CauseCeiling
+	pause, cause := f.overCeiling(now, t, seconds), CauseCeiling
 	if shut := f.shut.Sub(now); shut > pause {
 		pause, cause = shut, CauseLane
 	}

@@ -33,9 +33,11 @@ func causes() map[Cause]struct {
 			return at(time.Minute)
 		}, 14 * time.Minute},
 		CauseCeiling: {share, func(w *onlooker) Instant {
-			w.sent(t0) // one call in ten seconds is a tenth
+			for i := range 6 {
+				w.sent(at(time.Duration(i) * time.Second))
+			}
 			return at(6 * time.Second)
-		}, 4 * time.Second},
+		}, 55 * time.Second},
 		CauseLine: {known(60), func(w *onlooker) Instant {
 			w.sent(t0)
 			for _, tenant := range []string{"a", "b", "c"} {

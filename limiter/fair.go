@@ -27,10 +27,10 @@ type line struct {
 // flow is one tenant in a line.
 type flow struct {
 	weight  float64
-	spaced  float64 // the weight that its last ask's turn was spaced by
-	finish  float64 // the finish tag of its last ask
-	spent   float64 // seconds of the quota in the last minute, for the ceiling
-	below   float64 // seconds of the quota beyond the floor
+	spaced  float64        // the weight that its last ask's turn was spaced by
+	finish  float64        // the finish tag of its last ask
+	window  *ceilingWindow // of a tenant with a ceiling
+	below   float64        // seconds of the quota beyond the floor
 	at      Instant
 	n       int // asks that wait
 	tickets int // places of those who come back
@@ -43,10 +43,6 @@ const (
 	starving = 10 * time.Second
 	relief   = 3
 )
-
-// ceilingMemory is how much of its ceiling a tenant may use at once, in seconds of it: a
-// minute holds a twelfth more than the ceiling at most.
-const ceilingMemory = 5
 
 func (q *line) len() int { return q.n }
 
@@ -113,7 +109,14 @@ func (s *quotaState) flow(now Instant, tenant string) *flow {
 // bring lets what a flow has had wear off until now.
 func (f *flow) bring(now Instant, t *TenantSpec) {
 	dt := max(0, now.Sub(f.at).Seconds())
-	f.spent = max(0, f.spent-t.Ceiling*dt)
+	switch {
+	case t.Ceiling <= 0:
+		f.window = nil
+	case f.window == nil:
+		f.window = &ceilingWindow{at: second(now)}
+	default:
+		f.window.advance(now)
+	}
 	f.below = max(0, f.below-t.Floor*dt)
 	f.at = max(f.at, now)
 }
@@ -139,7 +142,9 @@ func (q *line) tag(f *flow, t *TenantSpec, seconds float64) float64 {
 	start := q.startOf(f, t)
 	f.spaced = q.weightOf(f, t)
 	f.finish = max(start, f.finish) + seconds/f.spaced
-	f.spent += seconds
+	if f.window != nil {
+		f.window.add(seconds)
+	}
 	f.below += seconds
 	return start
 }
@@ -173,17 +178,23 @@ func (q *line) exit(f *flow) {
 // untag takes back what an ask was charged that was never served.
 func (q *line) untag(f *flow, seconds float64) {
 	f.finish = max(q.virtual, f.finish-seconds/max(f.spaced, f.weight))
-	f.spent = max(0, f.spent-seconds)
+	if f.window != nil {
+		f.window.giveBack(seconds)
+	}
 	f.below = max(0, f.below-seconds)
 }
 
 // overCeiling returns for how long a tenant must pause before seconds more, 0 if it
-// need not.
-func (f *flow) overCeiling(t *TenantSpec, seconds float64) time.Duration {
-	if t.Ceiling <= 0 || f.spent == 0 {
+// need not. Who has had nothing lately may have one call of any size.
+func (f *flow) overCeiling(now Instant, t *TenantSpec, seconds float64) time.Duration {
+	if t.Ceiling <= 0 || f.window == nil || f.window.sum <= fit {
 		return 0
 	}
-	return secondsOf(min(f.spent, f.spent+seconds-t.Ceiling*ceilingMemory) / t.Ceiling)
+	room := t.Ceiling*ceilingSeconds - seconds
+	if f.window.sum <= room+fit {
+		return 0
+	}
+	return max(1, f.window.until(now, max(0, room)).Sub(now))
 }
 
 func (q *line) push(w *waiter) {

@@ -13,7 +13,9 @@ import (
 const (
 	// every is how often what is known is read again.
 	every = time.Hour
-	// retry is how long after a failure.
+	// soon is how long after the first failure at the start, where both may be starting;
+	// that doubles with each that follows, up to retry.
+	soon  = time.Second
 	retry = 5 * time.Minute
 	// spread is the part of a wait by which it is longer, at random: many that were
 	// started together do not go on asking together.
@@ -39,6 +41,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		chance = rand.Float64
 	}
 	said := "nothing yet"
+	again := soon
 	for {
 		state := k.once(ctx)
 		if ctx.Err() != nil {
@@ -49,8 +52,10 @@ func (k *Keeper) Run(ctx context.Context) {
 			said = state
 		}
 		wait := every
-		if state != working {
-			wait = retry
+		if state == working {
+			again = retry
+		} else {
+			wait, again = again, min(2*again, retry)
 		}
 		wait += time.Duration(chance() * spread * float64(wait))
 		t := time.NewTimer(wait)

@@ -80,6 +80,7 @@ func (s *als) goesOn(ctx context.Context, a *active, words *vocabulary, e *alsv3
 	if r.ref == (Ref{}) || !r.usage.any() {
 		return loggedGoesOn
 	}
+	r.trusted = a.trusts(ctx, true)
 	r.progress, r.aborted, r.unsent = true, false, false
 	s.settler.settle(ctx, s.d.now(), a, &r)
 	return loggedGoesOn
