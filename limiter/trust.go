@@ -103,13 +103,13 @@ func (r *reservation) heard(now Instant, o *Outcome) {
 // be wrong by in its estimates.
 const mostTimes = 4
 
+// fewTokens are believed whatever was reserved: they move nothing.
+const fewTokens = 64
+
 // clamp bounds the usage that somebody who is not trusted states.
 func (r *reservation) clamp(o *Outcome) {
-	times := func(n uint64) uint64 { return min(mostTimes*min(max(n, 1), MaxAmount), MaxAmount) }
+	times := func(n uint64) uint64 { return max(min(mostTimes*min(n, MaxAmount), MaxAmount), fewTokens) }
 	in, out := times(r.reserved.InputTokens), max(times(r.reserved.OutputTokens), min(r.most, mostOutput))
-	if r.most > 0 {
-		out = min(out, r.most)
-	}
 	o.Usage.InputTokens, o.Usage.OutputTokens = min(o.Usage.InputTokens, in), min(o.Usage.OutputTokens, out)
 	o.CacheReads = min(o.CacheReads, in)
 }
