@@ -34,6 +34,9 @@ func (l *Limiter) decideFairly(now Instant, a *Ask, d *Decision, r *quotaRef) {
 	st := r.state
 	f, t := st.flow(now, a.Tenant), st.terms(a.Tenant)
 	r.flow = f
+	if st.pacer != nil {
+		st.pacer.meet(now, f)
+	}
 	a.Retry = a.Retry && (a.counted || f.mayRepeat(a.Trusted))
 	if pause, cause := st.pause(now, a, f, t, a.secondsOf(r)); pause > 0 {
 		l.check(now, a, d)
@@ -262,7 +265,9 @@ func (l *Limiter) commit(now Instant, a *Ask, d *Decision) {
 		l.charge(now, a, &a.charges[i])
 	}
 	for i := range a.quotas {
-		if r := &a.quotas[i]; r.state != nil && r.state.pacer != nil {
+		r := &a.quotas[i]
+		a.countRepeat(r.flow)
+		if r.state != nil && r.state.pacer != nil {
 			r.leases = r.state.pacer.charge(now, r.quota.cost(r.cost), d.Delay)
 			r.leases.likely = r.likely
 			r.state.pacer.saw(now, r.flow, a)

@@ -239,10 +239,13 @@ func (p *pacer) report(now Instant, l *leases, o *Outcome, used cost, open int, 
 			p.succeeded(now, sent)
 		}
 	}
-	if p.believes(now, f, o.Trusted) {
+	switch {
+	case o.Trusted:
 		p.trust.stated = [3]statement{}
 		p.observe(now, sent, l, o, false)
-	} else {
+	case p.believes(now, f, false):
+		p.observeSole(now, sent, l, o, f, false)
+	default:
 		p.hearsay(now, sent, l, o, f)
 	}
 }
@@ -292,9 +295,13 @@ func (p *pacer) refused(now, sent Instant, l *leases, o *Outcome, kept cost, f *
 		after = 1
 	}
 	c := p.credence(now, f, o.Trusted)
-	if c == believed {
+	switch {
+	case o.Trusted:
 		p.observe(now, sent, l, o, true)
-	} else {
+	case c == believed:
+		after = min(after, laneClosed.Seconds())
+		p.observeSole(now, sent, l, o, f, true)
+	default:
 		f.close(now, secondsOf(after))
 		p.hearsay(now, sent, l, o, f)
 	}

@@ -130,6 +130,7 @@ type witnesses struct {
 	admitted, refused float64  // calls of all tenants, lately
 	last, before      sighting // the latest tenant that was refused, and the latest other one
 	moved             Instant  // when the word of tenants last moved what is shared; 0 if never
+	sole              *flow    // the one that asked alone when its refusals were believed
 	stated            [3]statement
 }
 
@@ -160,10 +161,38 @@ func (p *pacer) saw(now Instant, f *flow, a *Ask) {
 	}
 	f.see(now)
 	f.admitted++
-	if a.Retry {
-		a.countRepeat(f)
-	} else {
+	if !a.Retry {
 		f.earned = min(f.earned+repeatEarned, mostRepeats)
+	}
+}
+
+// meet undoes what somebody that asked alone made weir believe, as far as tenants may,
+// now that f asks too. What was true, the upstream says again to both.
+func (p *pacer) meet(now Instant, f *flow) {
+	if p.trust.sole == nil || p.trust.sole == f {
+		return
+	}
+	p.trust.sole = nil
+	soon := now.Add(secondsOf(hearAfter))
+	for m, d := range p.paces {
+		d.gate, d.calm = min(d.gate, soon), min(d.calm, soon)
+		if floor := p.usual(Meter(m)); d.limit < floor {
+			d.lift(min(floor, d.most))
+		}
+		d.backlog = min(d.backlog, d.room()+hearAfter*d.rate())
+	}
+	p.spend, p.looking, p.spent = min(p.spend, now), 0, false
+	p.inFlight = 0
+}
+
+// observeSole takes in headers of somebody who asks alone; a limit that they state rests
+// on that.
+func (p *pacer) observeSole(now, sent Instant, l *leases, o *Outcome, f *flow, refused bool) {
+	p.observe(now, sent, l, o, refused)
+	for m := range p.paces {
+		if h := &o.Headers[m]; h.HasLimit && h.Limit > 0 {
+			p.trust.stated[m] = statement{sighting{f, now}, h.Limit, 0, now}
+		}
 	}
 }
 
@@ -201,6 +230,9 @@ func (p *pacer) credence(now Instant, f *flow, trusted bool) credence {
 	}
 	switch {
 	case p.believes(now, f, trusted):
+		if !trusted {
+			w.sole = f
+		}
 		return believed
 	case f == nil:
 		return doubted
@@ -227,21 +259,30 @@ func (f *flow) mayBeAlone(now Instant) bool {
 // and lets it come back from there as fast as it can.
 func (p *pacer) keepFloor(m Meter, was float64) {
 	d := p.paces[m]
-	floor := min(was, p.floor(m))
-	if d.limit >= floor {
-		return
+	if floor := min(was, p.floor(m)); d.limit < floor {
+		d.lift(floor)
 	}
-	d.limit, d.target = floor, max(d.target, floor)
+}
+
+// lift puts the rate at limit, from where it comes back as fast as it can.
+func (d *pace) lift(limit float64) {
+	d.limit, d.target = limit, max(d.target, limit)
 	d.curve, d.period, d.depth = 0, leastPeriod, 1-d.limit/d.target
 }
 
 // floor is below what the word of tenants does not get the rate of m, as long as more is
 // accepted than refused: a share of what was configured, or else of what went through.
 func (p *pacer) floor(m Meter) float64 {
-	switch {
-	case p.trust.refused > 0.5*p.trust.admitted:
+	if p.trust.refused > 0.5*p.trust.admitted {
 		return 0
-	case p.configured[m] > 0:
+	}
+	return p.usual(m)
+}
+
+// usual is the least that is known of the rate of m: half of what was configured, or a
+// quarter of what went through.
+func (p *pacer) usual(m Meter) float64 {
+	if p.configured[m] > 0 {
 		return floorShare * p.configured[m]
 	}
 	return peakShare * p.paces[m].peak
@@ -281,7 +322,7 @@ func (p *pacer) hearsay(now, sent Instant, l *leases, o *Outcome, f *flow) {
 func (p *pacer) doubt(now Instant) {
 	for m, d := range p.paces {
 		s := &p.trust.stated[m]
-		if s.agreed == 0 || now.Sub(s.agreed) <= agreeWithin {
+		if s.agreed == 0 || now.Sub(s.agreed) <= agreeWithin || p.believes(now, s.by, false) {
 			continue
 		}
 		s.agreed = 0

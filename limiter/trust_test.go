@@ -124,10 +124,9 @@ func refusal(after time.Duration) func(*Outcome) {
 	}
 }
 
-// Whatever one tenant of twenty says, the others keep nine tenths; whatever five say, a
-// quarter; and a minute after the last lie they have all of it again.
-func TestLiesOfTenants(t *testing.T) {
-	lies := map[string]func(*Outcome){
+// lies are what can be said of a call that went well.
+func lies() map[string]func(*Outcome) {
+	return map[string]func(*Outcome){
 		"refused for a minute": refusal(time.Minute),
 		"refused for a second": refusal(time.Second),
 		"refused, for nothing": refusal(0),
@@ -142,6 +141,12 @@ func TestLiesOfTenants(t *testing.T) {
 		"overloaded":     func(o *Outcome) { refusal(0)(o); o.Class = ClassOverload },
 		"it was huge":    func(o *Outcome) { o.Usage = Usage{1, 1e12, 1e12} },
 	}
+}
+
+// Whatever one tenant of twenty says, the others keep nine tenths; whatever five say, a
+// quarter; and a minute after the last lie they have all of it again.
+func TestLiesOfTenants(t *testing.T) {
+	lies := lies()
 	base := func(liars int) (int, int) {
 		c := newGang(t, liars, func(*Outcome) {})
 		return c.play(10 * time.Minute), c.play(time.Minute)
@@ -163,6 +168,26 @@ func TestLiesOfTenants(t *testing.T) {
 			five.play(time.Minute)
 			if n := five.play(time.Minute); n < minute*95/100 {
 				t.Errorf("a minute after the last lie the others made %d calls in a minute, and %d without", n, minute)
+			}
+		})
+	}
+}
+
+// What a tenant says while it is the only one that asks does not outlast the others'
+// coming.
+func TestLiesOfWhoIsAlone(t *testing.T) {
+	honest := newGang(t, 1, func(*Outcome) {})
+	honest.play(6 * time.Minute)
+	minute := honest.play(time.Minute)
+	for name, lie := range lies() {
+		t.Run(name, func(t *testing.T) {
+			c := newGang(t, 1, lie)
+			for i := 1; i < gangSize; i++ {
+				c.next[i] = c.now.Add(5 * time.Minute)
+			}
+			c.play(6 * time.Minute) // the others come after five
+			if n := c.play(time.Minute); n < minute*9/10 {
+				t.Errorf("a minute after they came the others made %d calls in a minute, and %d without", n, minute)
 			}
 		})
 	}

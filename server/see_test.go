@@ -109,9 +109,10 @@ func TestMetricsShowWhatIsLearnedAndWhoWaits(t *testing.T) {
 		other := w.reserve(call("globex", 10, 10))
 		w.tell(other.GetReservation(), 402, "billing_error", "credit is used up")
 		for series, want := range map[string]string{
-			`weir_pace_events_total{event="rate",meter="requests",owner="opus"}`:   "1",
-			`weir_pace_limit{meter="requests",owner="opus"}`:                       "120",
-			`weir_pace_backlog{meter="requests",owner="opus"}`:                     "4.85",
+			`weir_pace_events_total{event="rate",meter="requests",owner="opus"}`: "1",
+			`weir_pace_limit{meter="requests",owner="opus"}`:                     "120",
+			// Others came since: what one tenant said alone closes the quota to them for a second.
+			`weir_pace_backlog{meter="requests",owner="opus"}`:                     "1.97",
 			`weir_quota_spend_gate_seconds{owner="opus"}`:                          "900",
 			`weir_quota_overloaded{owner="opus"}`:                                  "0",
 			`weir_quota_in_flight_cap{owner="opus"}`:                               "0",
