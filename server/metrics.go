@@ -46,14 +46,6 @@ type metrics struct {
 func newMetrics(version string) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
-		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "weir_decisions_total",
-			Help: "Decisions, by the domain asked, the quota or rule that refused (or else the first one charged), and the verdict.",
-		}, []string{"domain", "owner", "verdict"}),
-		charged: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "weir_charged_units_total",
-			Help: "Units charged when calls were allowed, by quota or rule and meter. Settling corrects counters, not this.",
-		}, []string{"owner", "meter"}),
 		decisionSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:                            "weir_decision_seconds",
 			Help:                            "Time the store took to decide, without time held; one of 64 decisions is timed.",
@@ -62,51 +54,52 @@ func newMetrics(version string) *metrics {
 			NativeHistogramMinResetDuration: time.Hour,
 			Buckets:                         []float64{1e-6, 5e-6, 25e-6, 1e-4, 5e-4, 25e-4, 1e-2, 5e-2, 0.25, 1},
 		}),
-		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "weir_errors_total", Help: "Calls answered with an error, by gRPC code.",
-		}, []string{"code"}),
-		overloads: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "weir_overloads_total", Help: "Calls refused because too many were in flight.",
-		}),
-		panics: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "weir_panics_total", Help: "Calls that ended in a recovered panic: each is a bug.",
-		}),
-		accessLog: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "weir_access_log_entries_total", Help: "Access log entries received, by what came of them.",
-		}, []string{"result"}),
-		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "weir_refusals_total", Help: "Calls that the upstream refused, by quota and class.",
-		}, []string{"owner", "class"}),
-		events: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "weir_pace_events_total", Help: "Refusals that changed a learned pace, by what they were taken for: what it cost to find the pace.",
-		}, []string{"owner", "meter", "event"}),
-		oddAnswers: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "weir_odd_answers_total", Help: "Upstreams' answers in which something was clamped or ignored because nobody can mean it, by what it was.",
-		}, []string{"what"}),
-		reloadOK: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "weir_config_last_reload_successful", Help: "1 if the configuration on disk is the one in force, 0 if it is invalid.",
-		}),
-		reloadTime: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "weir_config_last_reload_success_timestamp_seconds", Help: "When the configuration in force was loaded, in Unix seconds.",
-		}),
-		configInfo: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "weir_config_info", Help: "1 for the digest of the configuration in force.",
-		}, []string{"digest"}),
 		series: make(map[seriesKey]bool),
 	}
-	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "weir_build_info", Help: "1 for the version that runs.",
-	}, []string{"version"})
-	build.WithLabelValues(version).Set(1)
+	m.registry.MustRegister(m.decisionSeconds, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.count()
+	m.reloadOK = m.gauge("weir_config_last_reload_successful",
+		"1 if the configuration on disk is the one in force, 0 if it is invalid.").WithLabelValues()
+	m.reloadTime = m.gauge("weir_config_last_reload_success_timestamp_seconds",
+		"When the configuration in force was loaded, in Unix seconds.").WithLabelValues()
+	m.configInfo = m.gauge("weir_config_info", "1 for the digest of the configuration in force.", "digest")
+	m.gauge("weir_build_info", "1 for the version that runs.", "version").WithLabelValues(version).Set(1)
+	return m
+}
+
+// count makes the counters.
+func (m *metrics) count() {
+	m.decisions = m.counter("weir_decisions_total",
+		"Decisions, by the domain asked, the quota or rule that refused (or else the first one charged), and the verdict.",
+		"domain", "owner", "verdict")
+	m.charged = m.counter("weir_charged_units_total",
+		"Units charged when calls were allowed, by quota or rule and meter. Settling corrects counters, not this.", "owner", "meter")
+	m.errors = m.counter("weir_errors_total", "Calls answered with an error, by gRPC code.", "code")
+	m.overloads = m.counter("weir_overloads_total", "Calls refused because too many were in flight.").WithLabelValues()
+	m.panics = m.counter("weir_panics_total", "Calls that ended in a recovered panic: each is a bug.").WithLabelValues()
+	m.accessLog = m.counter("weir_access_log_entries_total", "Access log entries received, by what came of them.", "result")
+	m.refusals = m.counter("weir_refusals_total", "Calls that the upstream refused, by quota and class.", "owner", "class")
+	m.events = m.counter("weir_pace_events_total",
+		"Refusals that changed a learned pace, by what they were taken for: what it cost to find the pace.", "owner", "meter", "event")
+	m.oddAnswers = m.counter("weir_odd_answers_total",
+		"Upstreams' answers in which something was clamped or ignored because nobody can mean it, by what it was.", "what")
 	for name := range provider.AllOddities.Names {
 		m.oddAnswers.WithLabelValues(name) // so that it is there before the first
 	}
-	m.registry.MustRegister(
-		m.decisions, m.charged, m.decisionSeconds, m.errors, m.overloads, m.panics, m.accessLog, m.refusals, m.events, m.oddAnswers,
-		m.reloadOK, m.reloadTime, m.configInfo, build,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	)
-	return m
+}
+
+// counter makes and registers counters; one with no labels is its only child.
+func (m *metrics) counter(name, help string, labels ...string) *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	m.registry.MustRegister(v)
+	return v
+}
+
+// gauge makes and registers gauges; one with no labels is its only child.
+func (m *metrics) gauge(name, help string, labels ...string) *prometheus.GaugeVec {
+	v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+	m.registry.MustRegister(v)
+	return v
 }
 
 // watchStore adds the gauges that the store is asked for when somebody looks.

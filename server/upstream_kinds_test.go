@@ -119,7 +119,9 @@ type patron struct {
 func (p *patron) run(ctx context.Context) {
 	retry, input := false, p.size()
 	for ctx.Err() == nil {
-		r := p.admitted(ctx, input, retry)
+		req := call("acme", uint64(p.bias*float64(input)), 10)
+		req.Attributes["tenant"], req.Retry = p.tenant, retry
+		r := p.w.admitted(ctx, req, p.wait)
 		if r == nil {
 			return
 		}
@@ -142,33 +144,6 @@ func (p *patron) run(ctx context.Context) {
 // size is lognormal around a thousand tokens.
 func (p *patron) size() uint64 {
 	return uint64(min(20_000, 600*math.Exp(p.rng.NormFloat64())))
-}
-
-// admitted asks until it is let in; nil if ctx ends before.
-func (p *patron) admitted(ctx context.Context, input uint64, retry bool) *weirv1.ReserveResponse {
-	req := call("acme", uint64(p.bias*float64(input)), 10)
-	req.Attributes["tenant"], req.Retry = p.tenant, retry
-	if p.wait > 0 {
-		req.MaxWait = durationpb.New(p.wait)
-	}
-	for {
-		r, err := p.w.quota.Reserve(ctx, req)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil:
-			p.w.t.Errorf("Reserve: %v", err)
-			return nil
-		case r.GetVerdict() == weirv1.Verdict_VERDICT_ALLOW:
-			return r
-		}
-		req.Ticket = r.GetTicket()
-		select {
-		case <-time.After(r.GetRetryAfter().AsDuration()):
-		case <-ctx.Done():
-			return nil
-		}
-	}
 }
 
 // patrons runs a hundred callers of ten tenants until f has ended, once held and once told

@@ -91,7 +91,9 @@ type caller struct {
 func (c *caller) run(ctx context.Context) {
 	retry := false
 	for ctx.Err() == nil {
-		r := c.admitted(ctx, retry)
+		req := call("acme", 10, 10)
+		req.Attributes["tenant"], req.Retry = c.tenant, retry
+		r := c.w.admitted(ctx, req, c.wait)
 		if r == nil {
 			return
 		}
@@ -111,20 +113,17 @@ func (c *caller) run(ctx context.Context) {
 }
 
 // admitted asks until it is let in, as a good caller does; nil if ctx ends before.
-func (c *caller) admitted(ctx context.Context, retry bool) *weirv1.ReserveResponse {
-	req := call("acme", 10, 10)
-	req.Attributes["tenant"] = c.tenant
-	req.Retry = retry
-	if c.wait > 0 {
-		req.MaxWait = durationpb.New(c.wait)
+func (w *world) admitted(ctx context.Context, req *weirv1.ReserveRequest, wait time.Duration) *weirv1.ReserveResponse {
+	if wait > 0 {
+		req.MaxWait = durationpb.New(wait)
 	}
 	for {
-		r, err := c.w.quota.Reserve(ctx, req)
+		r, err := w.quota.Reserve(ctx, req)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			c.w.t.Errorf("Reserve: %v", err)
+			w.t.Errorf("Reserve: %v", err)
 			return nil
 		case r.GetVerdict() == weirv1.Verdict_VERDICT_ALLOW:
 			return r
