@@ -305,7 +305,7 @@ func (l *Limiter) check(now Instant, a *Ask, d *Decision) {
 		k.RetryAt, k.Over = now, false
 		k.Overflow = c.overflow || (c.ofQuota && a.quotas[c.quota].overflow)
 		used := l.used(c)
-		vast := a.vast(c)
+		vast := c.limit.paced && a.vast(c)
 		if c.refund || a.Force || (passes(used, c.total, c.max) && !vast) {
 			continue
 		}

@@ -373,11 +373,8 @@ const (
 	vastKnown   = 2.0  // minutes
 )
 
-// vast says whether c is for more than its learned limit can ever admit.
+// vast says whether c, of a learned limit, is for more than that can ever admit.
 func (a *Ask) vast(c *charge) bool {
-	if !c.limit.paced {
-		return false
-	}
 	st := a.quotas[c.quota].state
 	return st != nil && st.pacer != nil && float64(c.total) > st.pacer.largest(c.limit.pace())
 }
