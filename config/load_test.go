@@ -109,7 +109,7 @@ quotas:
   provider: bedrock
   control: fixed
   limits: {output_tokens_per_hour: 5}
-  reserves_max_tokens: false
+  output_accounting: produced
   counts_cache_reads: true
 - name: other
   limits: {requests_per_day: 7}

@@ -91,8 +91,8 @@ func (f *native) quota(b *builder, q *configv1.Quota, n *yaml.Node) {
 func meter(spec *limiter.QuotaSpec, q *configv1.Quota, p *provider.Profile) {
 	spec.JointTokens = p.JointTokens
 	spec.ReservesMaxTokens, spec.CountsCacheReads = p.ReservesMaxTokens, p.CountsCacheReads
-	if q.ReservesMaxTokens != nil {
-		spec.ReservesMaxTokens = q.GetReservesMaxTokens()
+	if q.OutputAccounting != nil {
+		spec.ReservesMaxTokens = q.GetOutputAccounting() == reserved
 	}
 	if q.CountsCacheReads != nil {
 		spec.CountsCacheReads = q.GetCountsCacheReads()

@@ -109,8 +109,8 @@ func (f *native) profile(p *configv1.Provider, n *yaml.Node) *provider.Profile {
 	if p.JointTokens != nil {
 		own.JointTokens = p.GetJointTokens()
 	}
-	if p.ReservesMaxTokens != nil {
-		own.ReservesMaxTokens = p.GetReservesMaxTokens()
+	if p.OutputAccounting != nil {
+		own.ReservesMaxTokens = p.GetOutputAccounting() == reserved
 	}
 	if p.ChargesRefused != nil {
 		for _, c := range []limiter.Class{limiter.ClassQuota, limiter.ClassAcceleration, limiter.ClassConcurrency} {
@@ -222,4 +222,17 @@ func lowerASCII(s string) string {
 		}
 		return c
 	}, s)
+}
+
+// The words for how output tokens are counted.
+const (
+	produced = "produced"
+	reserved = "reserved"
+)
+
+func accounting(reservesMax bool) string {
+	if reservesMax {
+		return reserved
+	}
+	return produced
 }

@@ -64,7 +64,7 @@ providers:
     tokens: {remaining: x-tokens-left}
     retry_after: [{header: X-Wait}, {header: x-wait-ms, unit: ms}, {header: x-until, unit: date}]
   counts_cache_reads: false
-  reserves_max_tokens: true
+  output_accounting: reserved
   charges_refused: false
   joint_tokens: false
 - {name: plain}

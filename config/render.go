@@ -55,7 +55,7 @@ func (l *Loaded) Render() ([]byte, error) {
 func quotaOf(s *limiter.QuotaSpec) *configv1.Quota {
 	q := &configv1.Quota{
 		Name: &s.Name, Provider: &s.Provider, Per: s.Per, Match: make(map[string]string),
-		Control: new("fixed"), ReservesMaxTokens: &s.ReservesMaxTokens,
+		Control: new("fixed"), OutputAccounting: new(accounting(s.ReservesMaxTokens)),
 		Limits: &configv1.QuotaLimits{},
 	}
 	if len(s.CacheReadModels) == 0 { // else it is the provider's, by model, which a file cannot say

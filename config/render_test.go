@@ -24,7 +24,7 @@ quotas:
   per: [org, model]
   hold: 1m30s
   limits: {input_tokens_per_minute: 5, requests_per_hour: 7, requests_per_second: 1}
-  reserves_max_tokens: false
+  output_accounting: produced
   counts_cache_reads: true
   tenants:
     default: {priority: batch}
@@ -63,7 +63,7 @@ providers:
     retry_after: [{header: x-wait, unit: ms}, {header: x-until, unit: date}]
   charges_refused: false
 - {name: by model, based_on: anthropic}
-- {name: joint, counts_cache_reads: false, joint_tokens: true, reserves_max_tokens: true}
+- {name: joint, counts_cache_reads: false, joint_tokens: true, output_accounting: reserved}
 quotas:
 - {name: a, provider: "gate: way"}
 - {name: b, provider: by model}

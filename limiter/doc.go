@@ -28,5 +28,20 @@
 // unused. A request is decided over all its limits at once: all are charged, or
 // none is.
 //
+// A learned limit is a pace: a twin of the upstream's own bucket whose rate and burst
+// are learned from what the upstream answers. Before it stand gates, which refusals
+// shut, and a fair queue over tenants; who cannot wait is told its own turn.
+//
+// # Where to look
+//
+//   - ask.go, match.go, plan.go: a wish, and what it concerns
+//   - decide.go: the decision; cause.go: what refused, and what a dry ask is told
+//   - counter.go, window.go, table.go: hard limits, and the counters of many keys
+//   - pace.go, pacer.go: the learned pace of a meter, and of a quota
+//   - trust.go: whose word moves it; bars.go: rights that were refused
+//   - fair.go, line.go, turn.go, park.go, ceiling.go, order.go: who waits, and whose turn it is
+//   - book.go, settle.go, report.go, estimate.go: reservations, reports, what calls cost
+//   - learned.go: what is worth keeping over a restart; operate.go, view.go: for operators
+//
 // This package imports the standard library only.
 package limiter

@@ -339,7 +339,7 @@ type Quota struct {
 	Name *string `protobuf:"bytes,1,opt,name=name,proto3,oneof" json:"name,omitempty"`
 	// Whose answers the upstream speaks: anthropic, openai, azure, bedrock, vertex,
 	// gemini, groq, mistral, openrouter, generic, or one of providers. Default: generic.
-	// It also decides the defaults of reserves_max_tokens and counts_cache_reads. It
+	// It also decides the defaults of output_accounting and counts_cache_reads. It
 	// does not select requests; for that name provider under match.
 	Provider *string `protobuf:"bytes,2,opt,name=provider,proto3,oneof" json:"provider,omitempty"`
 	// Which requests belong to the quota: an attribute (org, model, tenant,
@@ -366,9 +366,10 @@ type Quota struct {
 	// How long an asker may be held until there is room, never past its own
 	// deadline, for example 10s; at most 15m. Default: 0s, which answers at once.
 	Hold *string `protobuf:"bytes,7,opt,name=hold,proto3,oneof" json:"hold,omitempty"`
-	// The upstream itself holds max_tokens from the start of a call, so that no
-	// less is reserved. Default: true for azure and bedrock.
-	ReservesMaxTokens *bool `protobuf:"varint,8,opt,name=reserves_max_tokens,json=reservesMaxTokens,proto3,oneof" json:"reserves_max_tokens,omitempty"`
+	// How the upstream counts output tokens. produced: as they are produced. reserved:
+	// it holds max_tokens from the start of a call, so that no less is reserved here.
+	// Default: reserved for azure and bedrock, produced for all others.
+	OutputAccounting *string `protobuf:"bytes,12,opt,name=output_accounting,json=outputAccounting,proto3,oneof" json:"output_accounting,omitempty"`
 	// The upstream counts input tokens that were read from its prompt cache.
 	// Default: true for openai, azure, mistral, openrouter and generic, and of
 	// anthropic's models for Claude 3 Haiku and Claude 3.5 Haiku.
@@ -463,11 +464,11 @@ func (x *Quota) GetHold() string {
 	return ""
 }
 
-func (x *Quota) GetReservesMaxTokens() bool {
-	if x != nil && x.ReservesMaxTokens != nil {
-		return *x.ReservesMaxTokens
+func (x *Quota) GetOutputAccounting() string {
+	if x != nil && x.OutputAccounting != nil {
+		return *x.OutputAccounting
 	}
-	return false
+	return ""
 }
 
 func (x *Quota) GetCountsCacheReads() bool {
@@ -507,8 +508,9 @@ type Provider struct {
 	// The upstream counts input tokens that were read from its prompt cache. Default:
 	// as based_on.
 	CountsCacheReads *bool `protobuf:"varint,5,opt,name=counts_cache_reads,json=countsCacheReads,proto3,oneof" json:"counts_cache_reads,omitempty"`
-	// The upstream holds max_tokens from the start of a call. Default: as based_on.
-	ReservesMaxTokens *bool `protobuf:"varint,6,opt,name=reserves_max_tokens,json=reservesMaxTokens,proto3,oneof" json:"reserves_max_tokens,omitempty"`
+	// How the upstream counts output tokens: produced or reserved, as for a quota. Default:
+	// as based_on.
+	OutputAccounting *string `protobuf:"bytes,9,opt,name=output_accounting,json=outputAccounting,proto3,oneof" json:"output_accounting,omitempty"`
 	// Calls that a limit refused count against the upstream's limit of requests.
 	// Default: as based_on.
 	ChargesRefused *bool `protobuf:"varint,7,opt,name=charges_refused,json=chargesRefused,proto3,oneof" json:"charges_refused,omitempty"`
@@ -585,11 +587,11 @@ func (x *Provider) GetCountsCacheReads() bool {
 	return false
 }
 
-func (x *Provider) GetReservesMaxTokens() bool {
-	if x != nil && x.ReservesMaxTokens != nil {
-		return *x.ReservesMaxTokens
+func (x *Provider) GetOutputAccounting() string {
+	if x != nil && x.OutputAccounting != nil {
+		return *x.OutputAccounting
 	}
-	return false
+	return ""
 }
 
 func (x *Provider) GetChargesRefused() bool {
@@ -981,8 +983,9 @@ type TenantTerms struct {
 	// want it too: one of weight 2 gets twice as much as one of weight 1. From 1 to
 	// 1000000. Default: 1.
 	Weight *uint64 `protobuf:"varint,1,opt,name=weight,proto3,oneof" json:"weight,omitempty"`
-	// Whose calls go first, for calls that do not say: interactive before default
-	// before batch. Lower ones are never starved. Default: interactive.
+	// Whose calls go first: interactive before default before batch. A call may say that
+	// it is of a lower one, not of a higher. Lower ones are never starved. Default:
+	// interactive.
 	Priority *string `protobuf:"bytes,2,opt,name=priority,proto3,oneof" json:"priority,omitempty"`
 	// The share of the quota up to which the tenant goes before others of its
 	// priority, such as 20% or 0.2; at most 100%. All floors of a quota's named tenants
@@ -1892,7 +1895,7 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x11_max_reservationsB\x1b\n" +
 	"\x19_max_connections_per_peerB\f\n" +
 	"\n" +
-	"_state_dir\"\x81\x06\n" +
+	"_state_dir\"\xb2\x06\n" +
 	"\x05Quota\x12&\n" +
 	"\x04name\x18\x01 \x01(\tB\r\xbaH\n" +
 	"\xc8\x01\x01r\x05\x10\x01(\x80\x01H\x00R\x04name\x88\x01\x01\x12+\n" +
@@ -1902,8 +1905,8 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x03per\x18\x04 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\b\x18\x01\"\ar\x05\x10\x01(\x80\x01R\x03per\x123\n" +
 	"\x06limits\x18\x05 \x01(\v2\x1b.weir.config.v1.QuotaLimitsR\x06limits\x122\n" +
 	"\acontrol\x18\x06 \x01(\tB\x13\xbaH\x10r\x0eR\x05learnR\x05fixedH\x02R\acontrol\x88\x01\x01\x12K\n" +
-	"\x04hold\x18\a \x01(\tB2\xbaH/r-2+^([0-9]{1,9}([.][0-9]{1,9})?(ms|s|m|h|d))+$H\x03R\x04hold\x88\x01\x01\x123\n" +
-	"\x13reserves_max_tokens\x18\b \x01(\bH\x04R\x11reservesMaxTokens\x88\x01\x01\x121\n" +
+	"\x04hold\x18\a \x01(\tB2\xbaH/r-2+^([0-9]{1,9}([.][0-9]{1,9})?(ms|s|m|h|d))+$H\x03R\x04hold\x88\x01\x01\x12K\n" +
+	"\x11output_accounting\x18\f \x01(\tB\x19\xbaH\x16r\x14R\bproducedR\breservedH\x04R\x10outputAccounting\x88\x01\x01\x121\n" +
 	"\x12counts_cache_reads\x18\t \x01(\bH\x05R\x10countsCacheReads\x88\x01\x01\x124\n" +
 	"\n" +
 	"limit_mode\x18\n" +
@@ -1917,10 +1920,10 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\t_providerB\n" +
 	"\n" +
 	"\b_controlB\a\n" +
-	"\x05_holdB\x16\n" +
-	"\x14_reserves_max_tokensB\x15\n" +
+	"\x05_holdB\x14\n" +
+	"\x12_output_accountingB\x15\n" +
 	"\x13_counts_cache_readsB\r\n" +
-	"\v_limit_mode\"\xd2\x04\n" +
+	"\v_limit_modeJ\x04\b\b\x10\tR\x13reserves_max_tokens\"\x83\x05\n" +
 	"\bProvider\x12&\n" +
 	"\x04name\x18\x01 \x01(\tB\r\xbaH\n" +
 	"\xc8\x01\x01r\x05\x10\x01(\x80\x01H\x00R\x04name\x88\x01\x01\x12|\n" +
@@ -1928,16 +1931,16 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"openrouterR\agenericH\x01R\abasedOn\x88\x01\x01\x12=\n" +
 	"\x05rules\x18\x03 \x03(\v2\x1c.weir.config.v1.ProviderRuleB\t\xbaH\x06\x92\x01\x03\x10\x80\x01R\x05rules\x129\n" +
 	"\aheaders\x18\x04 \x01(\v2\x1f.weir.config.v1.ProviderHeadersR\aheaders\x121\n" +
-	"\x12counts_cache_reads\x18\x05 \x01(\bH\x02R\x10countsCacheReads\x88\x01\x01\x123\n" +
-	"\x13reserves_max_tokens\x18\x06 \x01(\bH\x03R\x11reservesMaxTokens\x88\x01\x01\x12,\n" +
+	"\x12counts_cache_reads\x18\x05 \x01(\bH\x02R\x10countsCacheReads\x88\x01\x01\x12K\n" +
+	"\x11output_accounting\x18\t \x01(\tB\x19\xbaH\x16r\x14R\bproducedR\breservedH\x03R\x10outputAccounting\x88\x01\x01\x12,\n" +
 	"\x0fcharges_refused\x18\a \x01(\bH\x04R\x0echargesRefused\x88\x01\x01\x12&\n" +
 	"\fjoint_tokens\x18\b \x01(\bH\x05R\vjointTokens\x88\x01\x01B\a\n" +
 	"\x05_nameB\v\n" +
 	"\t_based_onB\x15\n" +
-	"\x13_counts_cache_readsB\x16\n" +
-	"\x14_reserves_max_tokensB\x12\n" +
+	"\x13_counts_cache_readsB\x14\n" +
+	"\x12_output_accountingB\x12\n" +
 	"\x10_charges_refusedB\x0f\n" +
-	"\r_joint_tokens\"\xc9\x03\n" +
+	"\r_joint_tokensJ\x04\b\x06\x10\aR\x13reserves_max_tokens\"\xc9\x03\n" +
 	"\fProviderRule\x12'\n" +
 	"\x06status\x18\x01 \x01(\x04B\n" +
 	"\xbaH\a2\x05\x18\xe7\a(dH\x00R\x06status\x88\x01\x01\x12,\n" +
