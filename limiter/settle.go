@@ -136,15 +136,17 @@ func (l *Limiter) Report(now Instant, id ID, tenant string, o Outcome) Settlemen
 			l.rehold(now, h, r.wants(h, &o), !o.Progress)
 		}
 	}
-	var before mark
 	if o.Progress {
 		return Settlement{Ending: Open, Applied: true, Charged: r.charged, ExpiresAt: r.expires}
 	}
+	var before mark
+	var rates cost
 	r.heard(now, &o)
 	if r.quota != nil && r.quota.pacer != nil {
 		r.quota.pacer.advance(now)
-		before = r.quota.pacer.mark()
+		before, rates = r.quota.pacer.mark(), r.quota.pacer.rates()
 		r.quota.pacer.report(now, &r.leases, &o, r.quota.quota.cost(r.charged), r.quota.open, r.flow)
+		r.quota.rescale(rates)
 		if o.Learn && !o.Trusted {
 			r.quota.owe(r.flow, &r.leases, r.quota.quota.cost(r.charged))
 		}
