@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/weir-project/weir/config"
+	"github.com/weir-project/weir/limiter"
 )
 
 // The defaults of Options.
@@ -53,6 +54,9 @@ type Options struct {
 	Paths []string
 	// Logger gets the log. Nil: slog.Default.
 	Logger *slog.Logger
+	// Planned, unless nil, is called with each plan that follows the first, before it
+	// decides.
+	Planned func(*limiter.Plan)
 	// DrainDelay is how long the server goes on serving after it has said that it does
 	// not. 0 means DefaultDrainDelay; negative means not at all.
 	DrainDelay time.Duration

@@ -205,6 +205,9 @@ func (s *Server) Grant(grants []config.Grant) error {
 }
 
 func (s *Server) put(l *config.Loaded) {
+	if s.options.Planned != nil {
+		s.options.Planned(l.Plan)
+	}
 	s.d.apply(l)
 	s.options.Logger.Info("configuration in force", slog.String("plan", l.Digest),
 		slog.Int("quotas", l.Quotas), slog.Int("rules", l.Rules))

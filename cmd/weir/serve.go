@@ -130,7 +130,9 @@ func (f *serveFlags) serve(cmd *cobra.Command, s *settings, p *process) error {
 	defer tuneCollector(os.Getenv, availableMemory("/"))()
 	store := memory.New(limiter.Options{MaxKeys: f.maxKeys, MaxReservations: f.maxReservations})
 	defer store.Close()
-	srv, err := server.New(f.options(s, loaded, store, log))
+	o := f.options(s, loaded, store, log)
+	o.Planned = func(p *limiter.Plan) { store.Resume(p) }
+	srv, err := server.New(o)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 type Store struct {
 	l      *limiter.Limiter
 	shards []shard
+	left   left
 	clock  func() limiter.Instant
 	stop   chan struct{}
 	done   chan struct{}

@@ -10,7 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
+	"time"
 
 	"github.com/weir-project/weir/limiter"
 )
@@ -45,6 +47,9 @@ func (s *Store) Save(dir string) error {
 		doc.Quotas = append(doc.Quotas, s.l.Learned(now, i)...)
 		s.shards[i].mu.Unlock()
 	}
+	s.left.mu.Lock()
+	doc.Quotas = append(doc.Quotas, s.left.quotas...)
+	s.left.mu.Unlock()
 	body, err := json.Marshal(doc)
 	if err != nil {
 		return fmt.Errorf("what was learned cannot be written down: %w", err)
@@ -110,25 +115,53 @@ func (s *Store) Load(dir string, p *limiter.Plan) (int, error) {
 			errs = append(errs, fmt.Errorf("%s is passed over: %w", filepath.Join(dir, name), err))
 			continue
 		}
-		return s.restore(doc, p), errors.Join(errs...)
+		return s.restore(doc.Quotas, p), errors.Join(errs...)
 	}
 	return 0, errors.Join(errs...)
 }
 
-func (s *Store) restore(doc *snapshot, p *limiter.Plan) int {
+// Resume takes in what Load left because its plan did not have the quotas, as far as p
+// has them, and returns how many. Call it before p decides.
+func (s *Store) Resume(p *limiter.Plan) int {
+	s.left.mu.Lock()
+	quotas := s.left.quotas
+	s.left.mu.Unlock()
+	if len(quotas) == 0 {
+		return 0
+	}
+	return s.restore(quotas, p)
+}
+
+// left is what was learned of quotas that no plan has had since.
+type left struct {
+	mu     sync.Mutex
+	quotas []limiter.Learned
+}
+
+// leftFor is how long that is kept.
+const leftFor = 24 * time.Hour
+
+func (s *Store) restore(quotas []limiter.Learned, p *limiter.Plan) int {
 	n := 0
 	now := s.clock()
-	for i := range doc.Quotas {
-		set, ok := s.l.RouteLearned(p, &doc.Quotas[i])
+	var rest []limiter.Learned
+	for i := range quotas {
+		set, ok := s.l.RouteLearned(p, &quotas[i])
 		if !ok {
+			if now.Sub(quotas[i].Asked) < leftFor {
+				rest = append(rest, quotas[i])
+			}
 			continue
 		}
 		s.lock(set)
-		if s.l.Restore(now, p, &doc.Quotas[i]) {
+		if s.l.Restore(now, p, &quotas[i]) {
 			n++
 		}
 		s.unlock(set)
 	}
+	s.left.mu.Lock()
+	s.left.quotas = rest
+	s.left.mu.Unlock()
 	return n
 }
 

@@ -140,6 +140,64 @@ func FuzzSnapshot(f *testing.F) {
 		}
 		s := New(limiter.Options{Shards: 1})
 		defer s.Close()
-		s.restore(doc, p)
+		s.restore(doc.Quotas, p)
 	})
+}
+
+// What was learned of a quota that the first plan does not have waits for one that has it,
+// also over a further restart.
+func TestWhatNoPlanHasYetIsKept(t *testing.T) {
+	dir := t.TempDir()
+	now := limiter.InstantOf(time.Now())
+	clock := func() limiter.Instant { return now }
+	plan := func(name string) *limiter.Plan {
+		p, err := limiter.Compile(limiter.Spec{Quotas: []limiter.QuotaSpec{{Name: name, Learn: true}}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	store := func() *Store {
+		s := NewWithClock(limiter.Options{}, clock)
+		t.Cleanup(s.Close)
+		return s
+	}
+	granted, other := plan("granted"), plan("other")
+	first := store()
+	var a limiter.Ask
+	a.Open, a.ID[8] = true, 1
+	granted.MatchAttributes(&a, "", -1, []limiter.Entry{{Key: "org", Value: "acme"}}, limiter.Estimate{})
+	var d limiter.Decision
+	if err := first.Decide(t.Context(), now, &a, &d); err != nil || d.Verdict != limiter.Allowed {
+		t.Fatal(d.Verdict, err)
+	}
+	o := limiter.Outcome{Class: limiter.ClassOK, Trusted: true}
+	o.Headers[limiter.Requests] = limiter.HeaderState{Limit: 4321, Remaining: 4000, HasLimit: true, HasRemaining: true}
+	if _, err := first.Report(t.Context(), now, limiter.Ref{ID: d.ID}, "", o); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	second := store()
+	if n, err := second.Load(dir, other); n != 0 || err != nil {
+		t.Fatalf("%d restored under a plan without it, %v", n, err)
+	}
+	if err := second.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	third := store()
+	if n, err := third.Load(dir, other); n != 0 || err != nil {
+		t.Fatalf("%d restored, %v", n, err)
+	}
+	if n := third.Resume(granted); n != 1 {
+		t.Fatalf("%d taken up under a plan that has it", n)
+	}
+	if n := third.Resume(granted); n != 0 {
+		t.Errorf("%d taken up again", n)
+	}
+	q, err := third.Quotas(t.Context(), now)
+	if err != nil || len(q) != 1 || q[0].Paces[limiter.Requests].Rate != 4321 {
+		t.Errorf("%+v, %v", q, err)
+	}
 }
