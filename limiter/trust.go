@@ -302,8 +302,11 @@ func (p *pacer) hearsay(now, sent Instant, l *leases, o *Outcome, f *flow) {
 		s := &p.trust.stated[m]
 		same := math.Abs(float64(h.Limit)-float64(s.limit)) <= sameLimit*float64(s.limit)
 		if same && s.by != nil && s.by != f && now.Sub(s.at) <= agreeWithin {
+			was := d.limit
 			d.adopt(max(float64(h.Limit), p.floor(Meter(m))), p.capped, p.configured[m])
-			d.backlog = min(d.backlog, d.room()) // what a smaller bucket holds at most
+			if d.limit < was { // what a smaller bucket holds at most
+				d.backlog = min(d.backlog, d.room())
+			}
 			s.agreed = now
 		}
 		z, tolerance := 0.0, 0.0

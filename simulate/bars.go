@@ -254,7 +254,7 @@ func Bars() []Bar {
 	}
 	for _, b := range []Bar{
 		on("U1 W3r", util(98), rejected(0.1)), on("U2 W3r", util(98), rejected(0.3)), on("U4n W3r", util(98), rejected(1)),
-		on("U8un W3r", util(93), rejected(1)),
+		on("U8un W3r", util(93), rejected(1)), on("U2 W3i", util(82), rejected(2.5)),
 	} {
 		bars = append(bars, b.with(", tenants", func(s *Scenario) { s.Tenants = true }))
 	}
