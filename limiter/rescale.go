@@ -1,12 +1,13 @@
 package limiter
 
+import "container/heap"
+
 // Turns are in seconds of the scarcest meter. When an upstream states limits that are
 // quite different from what was thought, what was a minute may be a second: turns that
 // were given out at the old rate would then be kept by callers who come later and pay less,
 // and those who came first would wait the longest.
 
-// jump is by which factor the rates of all meters have changed at least, where that is
-// worth moving turns for.
+// jump is by which factor a rate must have changed for turns to be moved.
 const jump = 1.5
 
 // rates returns the rates by meter.
@@ -18,39 +19,83 @@ func (p *pacer) rates() cost {
 	return r
 }
 
-// rescale moves the turns that were given out at rates before, so that they are as far
-// off as they would be had the rates been known.
-func (s *quotaState) rescale(before cost) {
-	after := s.pacer.rates()
-	least, most := after[0]/before[0], after[0]/before[0]
-	for m := range after {
-		least, most = min(least, after[m]/before[m]), max(most, after[m]/before[m])
-	}
-	var k float64
-	switch {
-	case least > jump:
-		k = least
-	case most < 1/jump:
-		k = most
-	default:
+// rescale moves the turns that were given out at rates before, so that each tenant's are
+// as far off as they would be had the rates been known.
+func (s *quotaState) rescale(now Instant, before cost) {
+	q, t := &s.line, &s.pacer.turns
+	if q.n+t.len() == 0 || !jumped(before, s.pacer.rates()) {
 		return
 	}
-	q := &s.line
-	move := func(tag float64) float64 { return q.virtual + (tag-q.virtual)/k }
-	for _, f := range q.flows {
-		f.finish = move(f.finish)
+	shares := map[*flow]*[2]float64{} // seconds of those who wait, as they were and as they are
+	for _, w := range q.waiters() {
+		shares[w.flow] = addSeconds(shares[w.flow], w.seconds, s.pacer.seconds(w.ask.mainQuota().likely))
 	}
-	// The order of the tags stays what it is, so that no heap and no tree changes.
-	for i := range q.bands {
-		for _, w := range q.bands[i] {
-			w.start, w.seconds = move(w.start), w.seconds/k
-			w.ask.start = w.start
+	for _, n := range t.dying {
+		shares[n.flow] = addSeconds(shares[n.flow], n.seconds, s.pacer.seconds(n.cost))
+	}
+	scale := func(f *flow) float64 {
+		if sum := shares[f]; sum != nil && sum[0] > 0 {
+			return sum[1] / sum[0]
+		}
+		return 1
+	}
+	for _, f := range q.flows {
+		f.finish = q.virtual + (f.finish-q.virtual)*scale(f)
+	}
+	q.move(now, scale)
+	t.move(q.virtual, scale)
+}
+
+func jumped(before, after cost) bool {
+	for m := range after {
+		if k := after[m] / before[m]; k > jump || k < 1/jump {
+			return true
 		}
 	}
-	for _, w := range q.front {
-		w.start, w.ask.start = move(w.start), move(w.start)
+	return false
+}
+
+func addSeconds(sum *[2]float64, was, is float64) *[2]float64 {
+	if sum == nil {
+		sum = new([2]float64)
 	}
-	for _, n := range s.pacer.turns.dying {
-		n.start, n.seconds = move(n.start), n.seconds/k
+	sum[0] += was
+	sum[1] += is
+	return sum
+}
+
+// waiters lists all who wait, in no order that counts.
+func (q *line) waiters() []*waiter {
+	all := append([]*waiter(nil), q.front...)
+	for i := range q.bands {
+		all = append(all, q.bands[i]...)
+	}
+	return all
+}
+
+// move puts each waiter's start tag at a multiple of how far off it was.
+func (q *line) move(now Instant, by func(*flow) float64) {
+	all := q.waiters()
+	q.ahead = order{}
+	for _, w := range all {
+		k := by(w.flow)
+		w.start, w.seconds = q.virtual+(w.start-q.virtual)*k, w.seconds*k
+		w.ask.start = w.start
+		q.ahead.insert(&w.spot)
+	}
+	heap.Init(&q.front)
+	for i := range q.bands {
+		heap.Init(&q.bands[i])
+	}
+	q.tryAt = min(q.tryAt, now) // another one may be first
+}
+
+// move is the same for those who come back.
+func (t *turns) move(virtual float64, by func(*flow) float64) {
+	t.order = order{}
+	for _, n := range t.dying {
+		k := by(n.flow)
+		n.start, n.seconds = virtual+(n.start-virtual)*k, n.seconds*k
+		t.order.insert(&n.spot)
 	}
 }

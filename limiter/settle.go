@@ -146,7 +146,7 @@ func (l *Limiter) Report(now Instant, id ID, tenant string, o Outcome) Settlemen
 		r.quota.pacer.advance(now)
 		before, rates = r.quota.pacer.mark(), r.quota.pacer.rates()
 		r.quota.pacer.report(now, &r.leases, &o, r.quota.quota.cost(r.charged), r.quota.open, r.flow)
-		r.quota.rescale(rates)
+		r.quota.rescale(now, rates)
 		if o.Learn && !o.Trusted {
 			r.quota.owe(r.flow, &r.leases, r.quota.quota.cost(r.charged))
 		}
