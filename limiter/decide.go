@@ -185,10 +185,11 @@ func (l *Limiter) reroute(now Instant, a *Ask) bool {
 // roomForKey reports whether one more key may be counted by itself; where the bound
 // is reached it first looks for a few idle ones to forget.
 func (l *Limiter) roomForKey(now Instant, c *charge) bool {
-	if l.keys.Load() < int64(l.opts.MaxKeys) {
+	t := &l.shards[c.shard].table
+	if l.keys.Load() < int64(l.opts.MaxKeys) && !t.full() {
 		return true
 	}
-	return l.Sweep(now, int(c.shard), sweepWhenFull) > 0 && l.keys.Load() < int64(l.opts.MaxKeys)
+	return l.Sweep(now, int(c.shard), sweepWhenFull) > 0 && l.keys.Load() < int64(l.opts.MaxKeys) && !t.full()
 }
 
 const sweepWhenFull = 128

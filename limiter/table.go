@@ -5,13 +5,17 @@ import "bytes"
 // table holds the counters of one shard: an open-addressing index over chunks that
 // never move, so that a counter's number and its address stay what they are for as
 // long as it lives.
+//
+// The index is kept small, 4 bytes a slot and up to three quarters full: looking a key
+// up waits for the index and then for the counter, and the index of a million keys is
+// to stay in the processor's cache while the counters cannot.
 type table struct {
-	slots []uint64 // hash tag in the upper half, counter number + 1 in the lower
+	slots []slot
 	used  int
 
-	counters [][]counter // chunks of counterChunk
-	made     uint32      // counters ever handed out
-	free     []uint32    // of these, those given back
+	counters []*[counterChunk]counter
+	made     uint32   // counters ever handed out
+	free     []uint32 // of these, those given back
 	sweepAt  uint32
 
 	rings     []*[ringChunk]ring // nil where no ring is in use
@@ -28,6 +32,36 @@ const (
 	minSlots     = 16
 )
 
+// slot is a place of the index: 0 if it is empty, else the counter's number plus 1 and,
+// in the upper byte, the low byte of its tag, which tells most others from it.
+type slot uint32
+
+const (
+	slotNumberBits = 24
+	maxCounters    = 1<<slotNumberBits - 1 // of one table
+	maxKeyCounters = maxCounters - 1<<16   // of these, for keys counted one by one; a rule's overflow always has one
+)
+
+func makeSlot(tag, counter uint32) slot { return slot(tag<<slotNumberBits | (counter + 1)) }
+
+func (s slot) counter() uint32 { return uint32(s)&maxCounters - 1 }
+
+// home returns the place where the search for a tag begins. (The multiplication takes
+// the place of a remainder: Lemire, "Fast random integer generation in an interval",
+// 2019.) It depends on the upper bits most, and slots hold the lower ones.
+func (t *table) home(tag uint32) int { return int(uint64(tag) * uint64(len(t.slots)) >> 32) }
+
+// after returns the place that follows p.
+func (t *table) after(p int) int {
+	if p++; p < len(t.slots) {
+		return p
+	}
+	return 0
+}
+
+// full reports that there is no number for one more key.
+func (t *table) full() bool { return t.used >= maxKeyCounters }
+
 // at returns counter i.
 func (t *table) at(i uint32) *counter { return &t.counters[i/counterChunk][i%counterChunk] }
 
@@ -36,15 +70,15 @@ func (t *table) find(hash uint64, limit uint32, key []byte) (uint32, bool) {
 	if len(t.slots) == 0 {
 		return 0, false
 	}
-	mask := uint32(len(t.slots) - 1)
-	for p := uint32(hash) & mask; ; p = (p + 1) & mask {
+	tag := uint32(hash)
+	for p := t.home(tag); ; p = t.after(p) {
 		s := t.slots[p]
 		if s == 0 {
 			return 0, false
 		}
-		if uint32(s>>32) == uint32(hash) {
-			i := uint32(s) - 1
-			if c := t.at(i); c.limit == limit && bytes.Equal(t.keyOf(c), key) {
+		if byte(s>>slotNumberBits) == byte(tag) {
+			i := s.counter()
+			if c := t.at(i); c.tag == tag && c.limit == limit && bytes.Equal(t.keyOf(c), key) {
 				return i, true
 			}
 		}
@@ -62,7 +96,7 @@ func (t *table) keyOf(c *counter) []byte {
 // insert makes a counter of (limit, key), which the table does not have.
 func (t *table) insert(hash uint64, limit uint32, key []byte, width int64, now Instant) uint32 {
 	if (t.used+1)*4 > len(t.slots)*3 {
-		t.rehash(max(minSlots, 2*len(t.slots)))
+		t.rehash(max(minSlots, len(t.slots)+len(t.slots)/2))
 	}
 	var i uint32
 	if n := len(t.free); n > 0 {
@@ -70,7 +104,7 @@ func (t *table) insert(hash uint64, limit uint32, key []byte, width int64, now I
 	} else {
 		i = t.made
 		if i%counterChunk == 0 {
-			t.counters = append(t.counters, make([]counter, counterChunk))
+			t.counters = append(t.counters, new([counterChunk]counter))
 		}
 		t.made++
 	}
@@ -82,40 +116,42 @@ func (t *table) insert(hash uint64, limit uint32, key []byte, width int64, now I
 		c.keyLen, c.long = longKey, t.keys.put(key)
 	}
 	t.used++
-	t.place(uint64(uint32(hash))<<32 | uint64(i+1))
+	t.place(i)
 	return i
 }
 
-func (t *table) place(s uint64) {
-	mask := uint32(len(t.slots) - 1)
-	p := uint32(s>>32) & mask
+// place puts counter i into the index.
+func (t *table) place(i uint32) {
+	tag := t.at(i).tag
+	p := t.home(tag)
 	for t.slots[p] != 0 {
-		p = (p + 1) & mask
+		p = t.after(p)
 	}
-	t.slots[p] = s
+	t.slots[p] = makeSlot(tag, i)
 }
 
+// rehash makes the index anew with size slots. It goes by the counters, in the order in
+// which they lie in memory.
 func (t *table) rehash(size int) {
-	old := t.slots
-	t.slots = make([]uint64, size)
-	for _, s := range old {
-		if s != 0 {
-			t.place(s)
+	t.slots = make([]slot, size)
+	for i := range t.made {
+		if t.at(i).live {
+			t.place(i)
 		}
 	}
 }
 
 // remove forgets counter i.
 func (t *table) remove(i uint32) {
-	mask := uint32(len(t.slots) - 1)
-	p := t.at(i).tag & mask
-	for uint32(t.slots[p]) != i+1 {
-		p = (p + 1) & mask
+	p := t.home(t.at(i).tag)
+	for t.slots[p] == 0 || t.slots[p].counter() != i {
+		p = t.after(p)
 	}
 	// Close the gap: move up whatever was pushed past it.
-	for q := (p + 1) & mask; t.slots[q] != 0; q = (q + 1) & mask {
-		home := uint32(t.slots[q]>>32) & mask
-		if (q-home)&mask >= (q-p)&mask {
+	n := len(t.slots)
+	for q := t.after(p); t.slots[q] != 0; q = t.after(q) {
+		home := t.home(t.at(t.slots[q].counter()).tag)
+		if (q-home+n)%n >= (q-p+n)%n {
 			t.slots[p] = t.slots[q]
 			p = q
 		}
