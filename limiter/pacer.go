@@ -201,11 +201,18 @@ func (p *pacer) charge(now Instant, c cost, delay time.Duration) leases {
 	return l
 }
 
-// report takes in what became of an admitted call; used is what it is charged now.
+// report takes in what became of an admitted call, or of one that goes on, what its headers
+// say; used is what it is charged now.
 func (p *pacer) report(now Instant, l *leases, o *Outcome, used cost, open int, f *flow) {
 	sent := l.sent
 	if o.Sent > l.decided && o.Sent <= now {
 		sent = o.Sent
+	}
+	if o.Progress {
+		if !o.Class.Refuses() { // the upstream said how it stands when it began to answer
+			p.hear(now, sent, l, o, f)
+		}
+		return
 	}
 	p.notedWhole(now, o.Class)
 	switch o.Class {
@@ -239,6 +246,12 @@ func (p *pacer) report(now Instant, l *leases, o *Outcome, used cost, open int, 
 			p.succeeded(now, sent)
 		}
 	}
+	p.hear(now, sent, l, o, f)
+}
+
+// hear takes in headers of a call that was not refused, as far as their reporter is
+// believed.
+func (p *pacer) hear(now, sent Instant, l *leases, o *Outcome, f *flow) {
 	switch {
 	case o.Trusted:
 		p.trust.stated = [3]statement{}

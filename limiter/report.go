@@ -61,7 +61,7 @@ type Outcome struct {
 	// have been used: the upstream did not count it.
 	RefundRequests, RefundInput, RefundOutput bool
 	// Progress says that the call goes on: what exceeds the reservation is charged,
-	// nothing is given back, and the reservation stays open.
+	// nothing is given back, and the reservation stays open. Headers count already.
 	Progress bool
 	// Class is what the upstream's answer means. ClassUnset is ClassOK if usage is known
 	// and ClassUnknown otherwise.

@@ -119,7 +119,7 @@ func (l *Limiter) openAt(now Instant, id ID, tenant string) (uint32, *reservatio
 // Report says what the call of a reservation really used: the estimate is replaced
 // by that, once. What exceeds it is charged, and may leave debt; what falls short
 // is given back to the time when it was charged. A report of progress only raises
-// what is charged and leaves the reservation open. tenant, unless empty, must be the
+// what is charged, says what the upstream's headers said, and leaves the reservation open. tenant, unless empty, must be the
 // one that reserved. It touches ShardsOf(id).
 func (l *Limiter) Report(now Instant, id ID, tenant string, o Outcome) Settlement {
 	i, r, s := l.openAt(now, id, tenant)
@@ -137,19 +137,16 @@ func (l *Limiter) Report(now Instant, id ID, tenant string, o Outcome) Settlemen
 		}
 	}
 	if o.Progress {
-		return Settlement{Ending: Open, Applied: true, Charged: r.charged, ExpiresAt: r.expires}
+		s = Settlement{Ending: Open, Applied: true, Charged: r.charged, ExpiresAt: r.expires}
+		before := r.pace(now, &o)
+		s.since(&before, r.pacer())
+		l.wake(now, r.shards)
+		return s
 	}
-	var before mark
-	var rates cost
 	r.heard(now, &o)
-	if r.quota != nil && r.quota.pacer != nil {
-		r.quota.pacer.advance(now)
-		before, rates = r.quota.pacer.mark(), r.quota.pacer.rates()
-		r.quota.pacer.report(now, &r.leases, &o, r.quota.quota.cost(r.charged), r.quota.open, r.flow)
-		r.quota.rescale(now, rates)
-		if o.Learn && !o.Trusted {
-			r.quota.owe(r.flow, &r.leases, r.quota.quota.cost(r.charged))
-		}
+	before := r.pace(now, &o)
+	if o.Learn && !o.Trusted && r.pacer() != nil {
+		r.quota.owe(r.flow, &r.leases, r.quota.quota.cost(r.charged))
 	}
 	if o.Learn && r.cal != nil {
 		if o.HasInput {
@@ -170,6 +167,20 @@ func (l *Limiter) Report(now Instant, id ID, tenant string, o Outcome) Settlemen
 		s.Refused, s.Quota = o.Class, refusedBy
 	}
 	return s
+}
+
+// pace lets the pace of r's quota learn from o, and returns what it was before.
+func (r *reservation) pace(now Instant, o *Outcome) (before mark) {
+	p := r.pacer()
+	if p == nil {
+		return before
+	}
+	p.advance(now)
+	before = p.mark()
+	rates := p.rates()
+	p.report(now, &r.leases, o, r.quota.quota.cost(r.charged), r.quota.open, r.flow)
+	r.quota.rescale(now, rates)
+	return before
 }
 
 // actual works out what a reservation is to be charged after o.

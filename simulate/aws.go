@@ -66,6 +66,8 @@ func (a *adaptive) ask(c *call) {
 
 func (a *adaptive) arrived(*call) {}
 
+func (a *adaptive) begun(*call) {}
+
 // report adapts the rate.
 func (a *adaptive) report(c *call, r *reply) {
 	p, now := &a.processes[c.tenant], a.time()

@@ -258,6 +258,9 @@ func Bars() []Bar {
 	} {
 		bars = append(bars, b.with(", tenants", func(s *Scenario) { s.Tenants = true }))
 	}
+	for _, b := range []Bar{on("U2 W3i", util(89), rejected(1.3)), on("U2 W5", util(91), rejected(0.5)), on("U1 W3i", util(98), rejected(0.1))} {
+		bars = append(bars, b.with(", told early", func(s *Scenario) { s.Progress = true }))
+	}
 	b := on("U3 W3r", least(Utilization, 0.96, AsRatio)).against(Perfect)
 	return append(bars, b.with(", deny", func(s *Scenario) { s.Mode = Deny }))
 }

@@ -50,6 +50,7 @@ const sdkRepeats = 2
 
 func (o *open) ask(c *call)                   { o.s.grant(c, 0) }
 func (o *open) arrived(*call)                 {}
+func (o *open) begun(*call)                   {}
 func (o *open) report(*call, *reply)          {}
 func (o *open) restart()                      {}
 func (o *open) learned(limiter.Meter) float64 { return 0 }

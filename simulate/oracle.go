@@ -173,6 +173,8 @@ func (o *oracle) retry(c *call, r *reply) (time.Duration, bool) {
 	return 0, true
 }
 
+func (o *oracle) begun(*call) {}
+
 func (o *oracle) restart() {}
 
 func (o *oracle) learned(limiter.Meter) float64 { return 0 }

@@ -86,6 +86,9 @@ type Scenario struct {
 	Duration Duration `json:"duration,omitempty"`
 	// RestartAt are times at which the limiter loses all that it knew.
 	RestartAt []Duration `json:"restart_at,omitempty"`
+	// Progress says that callers pass on at once what the beginning of an answer tells:
+	// the headers, and the input that counts.
+	Progress bool `json:"progress,omitempty"`
 	// LostReports is the share of calls whose end nobody reports.
 	LostReports float64 `json:"lost_reports,omitempty"`
 	// Tenants says that reports come from tenants, whom weir believes only as far as

@@ -20,6 +20,8 @@ type gate interface {
 	ask(c *call)
 	// arrived says that c, which was granted, is with the upstream.
 	arrived(c *call)
+	// begun says that the upstream began to answer c, if callers say that.
+	begun(c *call)
 	// report says what the upstream made of c.
 	report(c *call, r *reply)
 	// retry says in what time a caller whose call was refused asks again, and whether
@@ -230,6 +232,9 @@ func (s *simulation) arrive(c *call) {
 	c.headers = r.headers
 	s.after(c.first, func() {
 		s.up.begin(s.now, c)
+		if s.sc.Progress {
+			s.after(s.net.between(s.sc.Network.Far)+s.net.between(s.near), func() { s.gate.begun(c) })
+		}
 		s.after(seconds(c.output/c.speed), func() {
 			s.up.finish(s.now, c)
 			s.after(s.net.between(s.sc.Network.Far), func() { s.complete(c) })

@@ -129,6 +129,14 @@ func (w *weir) denied(c *call, d *limiter.Decision) {
 
 func (w *weir) arrived(*call) {}
 
+func (w *weir) begun(c *call) {
+	w.l.Report(w.s.now, c.id, "", limiter.Outcome{
+		Progress: true, HasInput: true, Usage: limiter.Usage{InputTokens: uint64(c.input)}, Headers: c.headers, Sent: c.sent,
+		Trusted: !w.s.sc.Tenants,
+	})
+	w.settle()
+}
+
 func (w *weir) report(c *call, r *reply) {
 	o := limiter.Outcome{
 		Class: r.class, Named: r.named, HasNamed: r.hasNamed, RetryAfter: r.retryAfter, Headers: r.headers, Sent: c.sent,

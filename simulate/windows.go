@@ -37,6 +37,7 @@ func (f *fixed) ask(c *call) {
 }
 
 func (f *fixed) arrived(*call)                 {}
+func (f *fixed) begun(*call)                   {}
 func (f *fixed) report(*call, *reply)          {}
 func (f *fixed) restart()                      { f.used = [3]float64{} }
 func (f *fixed) learned(limiter.Meter) float64 { return 0 }
@@ -117,6 +118,7 @@ func (w *sliding) report(c *call, r *reply) {
 }
 
 func (w *sliding) arrived(*call)                 {}
+func (w *sliding) begun(*call)                   {}
 func (w *sliding) learned(limiter.Meter) float64 { return 0 }
 
 func (w *sliding) restart() { w.ring, w.used = [60][3]float64{}, [3]float64{} }
