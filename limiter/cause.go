@@ -107,10 +107,10 @@ func (l *Limiter) foreseeTurn(now Instant, a *Ask, d *Decision, r *quotaRef, f *
 	}
 	band, start := st.band(a), st.line.startOf(f, st.terms(a.Tenant))
 	before := p.turns.foreseeBefore(now, band, start).plus(st.line.ahead.before(band, start))
-	w, by := p.wait(now, r.quota.cost(r.cost), before, st.open)
+	w, by := p.wait(now, r.paced, before, st.open)
 	switch {
 	case w > maxDelay:
-		l.denyByPace(now, a, d, r, by, w)
+		l.denyByPace(now, a, d, r, by, p.told(now, by, w))
 	case w > fit:
 		d.Delay = secondsOf(w)
 	}

@@ -130,7 +130,10 @@ func (l *Limiter) resolve(now Instant, a *Ask) bool {
 		}
 		cal := st.known(a.Tenant)
 		r.cost = costOf(&r.est, cal, r.quota, r.counts)
-		r.likely = likelyCost(&r.est, cal, r.quota, r.cost)
+		r.likely = likelyCost(&r.est, cal, &st.pool, r.quota, r.cost)
+		if r.paced = r.likely; r.quota.reservesMax {
+			r.paced = r.quota.cost(r.cost)
+		}
 	}
 	for i := range a.charges {
 		c := &a.charges[i]
@@ -225,7 +228,7 @@ func (l *Limiter) checkPaces(now Instant, a *Ask, d *Decision) {
 		if r.state == nil || r.state.pacer == nil {
 			continue
 		}
-		p, c := r.state.pacer, r.quota.cost(r.cost)
+		p, c := r.state.pacer, r.paced
 		var before cost
 		if !a.Retry && p.turns.len() > 0 {
 			p.turns.expire(now, &r.state.line)
@@ -235,7 +238,7 @@ func (l *Limiter) checkPaces(now Instant, a *Ask, d *Decision) {
 			if before != (cost{}) { // those who were told to come back come when they come
 				w = max(w, comeBack)
 			}
-			l.denyByPace(now, a, d, r, m, w)
+			l.denyByPace(now, a, d, r, m, p.told(now, m, w))
 			if !a.DryRun {
 				p.blockedBy(c, before)
 			}
@@ -269,7 +272,7 @@ func (l *Limiter) commit(now Instant, a *Ask, d *Decision) {
 		r := &a.quotas[i]
 		a.countRepeat(r.flow)
 		if r.state != nil && r.state.pacer != nil {
-			r.leases = r.state.pacer.charge(now, r.quota.cost(r.cost), d.Delay)
+			r.leases = r.state.pacer.charge(now, r.paced, d.Delay)
 			r.leases.likely = r.likely
 			r.state.pacer.saw(now, r.flow, a)
 			if !a.Open || r != a.mainQuota() { // nobody will report it

@@ -79,13 +79,13 @@ func costOf(e *Estimate, cal *calibration, q *quota, counts bool) Usage {
 }
 
 // likelyCost is what e will probably be charged in the end, where cost is reserved.
-func likelyCost(e *Estimate, cal *calibration, q *quota, reserved Usage) cost {
+func likelyCost(e *Estimate, cal *calibration, all *pool, q *quota, reserved Usage) cost {
 	v := costVector(reserved)
-	if q.reservesMax && !e.Exact {
+	if !e.Exact {
 		if cal == nil {
 			cal = &calibration{}
 		}
-		v[OutputTokens] = min(v[OutputTokens], cal.expectOutput(e, false))
+		v[OutputTokens] = cal.likelyOutput(e, all.expect())
 	}
 	return q.fold(v)
 }
@@ -112,7 +112,20 @@ func (c *calibration) expectOutput(e *Estimate, reservesMax bool) float64 {
 			return bound
 		}
 	}
-	return min(bound, (c.output+priorOutputs*min(bound, priorOutput))/(c.outputs+priorOutputs))
+	return c.blend(bound, priorOutput)
+}
+
+// likelyOutput is what e will probably have as output, where others have prior.
+func (c *calibration) likelyOutput(e *Estimate, prior float64) float64 {
+	if e.HasMax {
+		return c.blend(float64(e.MaxTokens), prior)
+	}
+	return c.blend(math.Inf(1), prior)
+}
+
+// blend is the output expected of a call that has no more than bound.
+func (c *calibration) blend(bound, prior float64) float64 {
+	return min(bound, (c.output+priorOutputs*min(bound, prior))/(c.outputs+priorOutputs))
 }
 
 // learnInput takes in a completed request's input; raw is 0 if it had no estimate.
@@ -172,7 +185,11 @@ func (s *quotaState) calibration(now Instant, tenant string) *calibration {
 func (s *quotaState) forgetTenants(now Instant) {
 	clock := calibrationClock(now)
 	maps.DeleteFunc(s.calibrations, func(_ string, c *calibration) bool {
-		return c.open == 0 && clock > c.used && clock-c.used > calibrationMemory
+		old := c.open == 0 && clock > c.used && clock-c.used > calibrationMemory
+		if old {
+			s.pool.move(c.mean(), mean{})
+		}
+		return old
 	})
 }
 
@@ -198,6 +215,7 @@ func (s *quotaState) forgetSome(now Instant) bool {
 		return cmp.Or(cmp.Compare(a.used, b.used), strings.Compare(a.name, b.name))
 	})
 	for _, e := range old[:min(len(old), maxTenants/8)] {
+		s.pool.move(s.calibrations[e.name].mean(), mean{})
 		delete(s.calibrations, e.name)
 	}
 	return len(old) > 0

@@ -163,10 +163,13 @@ func (l *Limiter) Restore(now Instant, p *Plan, s *Learned) bool {
 			continue
 		}
 		c := st.calibration(now, t.Name)
+		before := c.mean()
 		*c = calibration{
 			actual: t.Actual, estimate: t.Estimate, estimates: t.Estimates,
 			input: t.Input, inputs: t.Inputs, output: t.Output, outputs: t.Outputs, used: c.used, open: c.open,
 		}
+		st.pool.answers += c.outputs
+		st.pool.move(before, c.mean())
 	}
 	return true
 }

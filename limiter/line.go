@@ -94,7 +94,7 @@ func (l *Limiter) join(now Instant, a *Ask, d *Decision) {
 		}
 		// Its turn comes when all that is ahead of it was served.
 		ahead := (start - st.line.virtual) * max(st.line.active, f.weight)
-		if a.Retry || ahead <= 1.1*a.HoldUntil.Sub(now).Seconds() {
+		if a.Retry || ahead <= 1.1*a.HoldUntil.Sub(now).Seconds() || st.guesses(now, r.paced) {
 			d.Ticket = l.hold(now, a, d, f, start, need)
 			d.Verdict = Held
 			return

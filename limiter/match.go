@@ -74,6 +74,8 @@ type quotaRef struct {
 	// likely is what will probably be charged in the end, where cost is more: the measure
 	// of turns and of fairness.
 	likely cost
+	// paced is what the paces are charged until the call is reported.
+	paced cost
 	// overflow says that the quota shares its name's overflow quota.
 	overflow   bool
 	descriptor int32

@@ -20,6 +20,7 @@ type quotaState struct {
 	swept        Instant // when its tenants were last looked through
 	open         int
 	calibrations map[string]*calibration // by tenant
+	pool         pool                    // of all of them
 	line         line
 	bars         bars   // rights that the upstream refused
 	parked       int    // held asks that are not in line yet

@@ -23,19 +23,53 @@ func (p *pacer) rates() cost {
 // as far off as they would be had the rates been known.
 func (s *quotaState) rescale(now Instant, before cost) {
 	q, t := &s.line, &s.pacer.turns
-	if q.n+t.len() == 0 || !jumped(before, s.pacer.rates()) {
+	if !jumped(before, s.pacer.rates()) {
 		return
 	}
+	if q.n+t.len() > 0 {
+		s.respace(now)
+		return
+	}
+	for _, f := range q.flows { // nobody waits: what was taken at the old rates is history
+		f.finish = min(f.finish, q.virtual)
+	}
+}
+
+// reestimate moves the turns of those who wait after what calls are expected to cost has
+// changed.
+func (s *quotaState) reestimate(now Instant) {
+	if s.line.n == 0 {
+		return
+	}
+	for _, w := range s.line.waiters() {
+		r := w.ask.mainQuota()
+		r.likely = likelyCost(&r.est, s.known(w.ask.Tenant), &s.pool, r.quota, r.cost)
+		w.cost = r.likely
+	}
+	s.respace(now)
+}
+
+// respace moves turns by tenant, as what their calls take of the scarcest meter changed.
+func (s *quotaState) respace(now Instant) {
+	q, t := &s.line, &s.pacer.turns
 	shares := map[*flow]*[2]float64{} // seconds of those who wait, as they were and as they are
+	var all [2]float64
+	note := func(f *flow, was, is float64) {
+		shares[f] = addSeconds(shares[f], was, is)
+		all[0], all[1] = all[0]+was, all[1]+is
+	}
 	for _, w := range q.waiters() {
-		shares[w.flow] = addSeconds(shares[w.flow], w.seconds, s.pacer.seconds(w.ask.mainQuota().likely))
+		note(w.flow, w.seconds, s.pacer.seconds(w.ask.mainQuota().likely))
 	}
 	for _, n := range t.dying {
-		shares[n.flow] = addSeconds(shares[n.flow], n.seconds, s.pacer.seconds(n.cost))
+		note(n.flow, n.seconds, s.pacer.seconds(n.cost))
 	}
 	scale := func(f *flow) float64 {
 		if sum := shares[f]; sum != nil && sum[0] > 0 {
 			return sum[1] / sum[0]
+		}
+		if all[0] > 0 { // its calls are under way: they cost about what others' do
+			return all[1] / all[0]
 		}
 		return 1
 	}

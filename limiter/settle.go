@@ -153,7 +153,7 @@ func (l *Limiter) Report(now Instant, id ID, tenant string, o Outcome) Settlemen
 			r.cal.learnInput(r.estimate, r.believable(&o, o.Usage.InputTokens))
 		}
 		if o.HasOutput && !o.OutputFloor {
-			r.cal.learnOutput(o.Usage.OutputTokens)
+			r.quota.learnOutput(now, r.cal, o.Usage.OutputTokens)
 		}
 	}
 	var refusedBy string

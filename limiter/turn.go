@@ -145,7 +145,7 @@ func (l *Limiter) appoint(now Instant, a *Ask, d *Decision, r *quotaRef, f *flow
 		l.views(now, a, d)
 		return
 	}
-	c, band := r.quota.cost(r.cost), st.band(a)
+	c, band := r.paced, st.band(a)
 	start := st.line.virtual
 	kept := p.turns.kept(a.Turn, f)
 	switch {
@@ -159,10 +159,11 @@ func (l *Limiter) appoint(now Instant, a *Ask, d *Decision, r *quotaRef, f *flow
 	switch {
 	case w > maxDelay:
 		l.views(now, a, d)
-		l.denyByPace(now, a, d, r, by, w)
+		told := p.told(now, by, w)
+		l.denyByPace(now, a, d, r, by, told)
 		l.keepTurn(now, a, d, r, f, kept, turn{
 			spot: spot{band: band, start: start, cost: r.likely}, seconds: a.secondsOf(r),
-		}, w)
+		}, w, told)
 	case l.room(now, a, d):
 		if kept != nil {
 			p.turns.giveUp(kept, &st.line)
@@ -211,8 +212,9 @@ func (p *pacer) turnIn(now Instant, a *Ask, c cost, b Priority, start float64, k
 	return w, by
 }
 
-// keepTurn gives an ask that was denied a time to come back, and keeps its place.
-func (l *Limiter) keepTurn(now Instant, a *Ask, d *Decision, r *quotaRef, f *flow, kept *turn, n turn, w float64) {
+// keepTurn gives an ask that was denied a time to come back, and keeps its place: its turn
+// is in w seconds, as far as anybody knows, and told is what it is told.
+func (l *Limiter) keepTurn(now Instant, a *Ask, d *Decision, r *quotaRef, f *flow, kept *turn, n turn, w, told float64) {
 	q, t := &r.state.line, &r.state.pacer.turns
 	if kept == nil {
 		late := a.Deadline != 0 && now.Add(secondsOf(w)) > a.Deadline
@@ -236,7 +238,7 @@ func (l *Limiter) keepTurn(now Instant, a *Ask, d *Decision, r *quotaRef, f *flo
 		t.giveUp(kept, q)
 		return
 	}
-	back := t.returnIn(w, kept)
+	back := t.returnIn(told, kept)
 	d.RetryAt, d.Turn = now.Add(back), kept.id()
 	kept.due = now.Add(secondsOf(w - maxDelay))
 	t.until(kept, d.RetryAt.Add(max(time.Second, back/10)))
