@@ -44,6 +44,9 @@ type Refusal struct {
 	// sent at once, if the Cause is CausePace; with CauseOverload Rate is how many calls a
 	// minute are tried, and with CauseInFlight how many may be open.
 	Rate, Burst float64
+	// Org is whose money is spent, if the Cause is CauseSpend and it is that of all its
+	// quotas at the provider; empty if it is that of the quota.
+	Org string
 	// Until is when the cause ends, as far as is known. Decision.RetryAt may be earlier,
 	// where the caller should look again in between, or later, for other reasons.
 	Until Instant
@@ -60,6 +63,9 @@ func (p *pacer) why(now Instant, c cost, m Meter, w float64, open int) Refusal {
 		r.Cause = CauseLine
 	case p.moneyAt() > now && decides(p.moneyAt().Sub(now).Seconds()):
 		r.Cause, r.Until = CauseSpend, p.moneyAt()
+		if p.purse.shutUntil() == r.Until {
+			r.Org = p.purse.org
+		}
 	case p.inFlight > 0 && float64(open) >= p.inFlight && decides(p.inFlightWait()):
 		r.Cause, r.Rate = CauseInFlight, p.inFlight
 	case p.isSick() && p.load > 0 && decides(p.load/p.healthRate()):

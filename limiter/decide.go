@@ -127,6 +127,7 @@ func (l *Limiter) resolve(now Instant, a *Ask) bool {
 		r.state = st
 		if st.pacer != nil {
 			st.pacer.advance(now)
+			l.seePurse(st)
 		}
 		cal := st.known(a.Tenant)
 		r.cost = costOf(&r.est, cal, r.quota, r.counts)
@@ -208,10 +209,11 @@ func (l *Limiter) settleVerdict(now Instant, a *Ask, d *Decision) {
 	l.commit(now, a, d)
 }
 
-// room reports whether one more reservation may be opened; if not, d says so.
+// room reports whether one more reservation may be opened, and whether it may be tried
+// that there is money; if not, d says so.
 func (l *Limiter) room(now Instant, a *Ask, d *Decision) bool {
 	if !a.Open || l.open.Load() < int64(l.opts.MaxReservations) {
-		return true
+		return l.mayLook(now, a, d)
 	}
 	d.Verdict = Overloaded
 	d.RetryAt = now.Add(DefaultTTL)

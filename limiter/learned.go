@@ -20,7 +20,8 @@ type Learned struct {
 	// quota that is not learned.
 	Paces []LearnedPace
 	// Spend is until when the upstream said that the money is spent; 0 if it did not.
-	Spend Instant
+	// OrgSpend is the same of all the money of the quota's organisation at the provider.
+	Spend, OrgSpend Instant
 	// InFlight is the most calls at a time; 0 if nothing complained.
 	InFlight float64
 	// Tenants are what was learned of their estimates.
@@ -67,6 +68,7 @@ func (l *Limiter) Learned(now Instant, shard int) []Learned {
 		}
 		if st.pacer != nil {
 			st.pacer.advance(now)
+			s.OrgSpend = l.money.get(st.payer).spentUntil()
 			if s.InFlight = st.pacer.inFlight; st.pacer.spent {
 				s.Spend = st.pacer.spend
 			}
@@ -153,6 +155,9 @@ func (l *Limiter) Restore(now Instant, p *Plan, s *Learned) bool {
 		}
 		if s.Spend > now {
 			st.pacer.spend, st.pacer.spent = min(s.Spend, now.Add(spendProbe)), true
+		}
+		if s.OrgSpend > now && st.payer.org != "" {
+			l.money.spend(now, st.payer, min(s.OrgSpend, now.Add(spendProbe)))
 		}
 		if s.InFlight >= 1 && s.InFlight <= greatestRate {
 			st.pacer.inFlight = s.InFlight

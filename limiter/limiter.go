@@ -70,8 +70,9 @@ type Limiter struct {
 	shift  uint // of a hash, to its shard
 	shards []shard
 
-	// Sums over all shards, the only state that shards share.
+	// All that shards share: sums over them, and whose money is spent.
 	keys, open, held atomic.Int64
+	money            purses
 }
 
 // shard is the part of a Limiter that one lock guards.

@@ -4,7 +4,7 @@ import "encoding/binary"
 
 // ClearGates opens what refusals have shut of the learned quotas called owner that a is
 // matched to: the gate of meter, or, if that is nil, all gates, the one for
-// spent money, the lanes of tenants, and rights that were refused.
+// spent money (which, if it is the organisation's, opens all its quotas at the provider), the lanes of tenants, and rights that were refused.
 // What a refusal said of the position goes with its gate: the meter begins empty. It
 // returns how many gates were shut, and touches the shards that Route(a) said.
 func (l *Limiter) ClearGates(now Instant, a *Ask, owner string, meter *Meter) int {
@@ -19,6 +19,11 @@ func (l *Limiter) ClearGates(now Instant, a *Ask, owner string, meter *Meter) in
 		if st := l.shards[r.shard].quotas[string(a.scratch)]; st != nil && st.pacer != nil {
 			st.pacer.advance(now)
 			cleared += st.pacer.clearGates(now, meter)
+			if p := l.money.get(st.payer); p != nil && meter == nil {
+				l.money.open(p)
+				cleared++
+			}
+			l.seePurse(st)
 			if meter == nil {
 				cleared += st.openLanes(now)
 			}
@@ -38,7 +43,7 @@ func (p *pacer) clearGates(now Instant, meter *Meter) int {
 		d.backlog, d.empty = 0, now
 		cleared++
 	}
-	if meter == nil && p.moneyAt() > now {
+	if meter == nil && max(p.spend, p.looking) > now {
 		p.spend, p.looking, p.spent = min(p.spend, now), 0, false
 		cleared++
 	}

@@ -25,6 +25,8 @@ type pacer struct {
 
 	spent   bool    // until then by a refusal; what comes after is a probe
 	looking Instant // until when one call looks whether there is money, and the others wait
+	spentAt Instant // when that refusal was reported
+	purse   *purse  // of whoever pays for the quota, while that has no money; see seePurse
 
 	turns turns
 	trust witnesses
@@ -162,7 +164,7 @@ func (p *pacer) inFlightWait() float64 {
 }
 
 // moneyAt is until when a spent budget keeps calls off.
-func (p *pacer) moneyAt() Instant { return max(p.spend, p.looking) }
+func (p *pacer) moneyAt() Instant { return max(p.spend, p.looking, p.purse.shutUntil()) }
 
 // blockedBy notes which paces hold the next caller up: only those may learn that they
 // could be faster.
@@ -243,7 +245,7 @@ func (p *pacer) report(now Instant, l *leases, o *Outcome, used cost, open int, 
 			d.settle(&l.of[m], used[m], sent)
 		}
 		if o.Class != ClassUnknown {
-			p.succeeded(now, sent)
+			p.succeeded(now, l.decided, sent)
 		}
 	}
 	p.hear(now, sent, l, o, f)
@@ -263,8 +265,8 @@ func (p *pacer) hear(now, sent Instant, l *leases, o *Outcome, f *flow) {
 	}
 }
 
-func (p *pacer) succeeded(now, sent Instant) {
-	if p.spent {
+func (p *pacer) succeeded(now, decided, sent Instant) {
+	if p.spent && decided > p.spentAt { // what was let in before shows nothing
 		p.spent, p.spend, p.looking = false, min(p.spend, now), 0
 	}
 	p.accepted++
@@ -423,7 +425,7 @@ func (p *pacer) views(now Instant) []PaceView {
 			continue
 		}
 		v := PaceView{
-			Meter: meter, Rate: d.limit, Burst: d.burst, Backlog: d.backlog, GateUntil: max(d.gate, p.spend),
+			Meter: meter, Rate: d.limit, Burst: d.burst, Backlog: d.backlog, GateUntil: max(d.gate, p.spend, p.purse.spentUntil()),
 			LastEvent: d.lastKind, Startup: d.startup,
 		}
 		if d.lastKind != NoEvent {

@@ -112,6 +112,7 @@ type node struct {
 type quota struct {
 	name     string
 	provider string
+	org      string // the only one that it is for; empty if there are others
 	id       uint32
 	match    []attributeMatch
 	except   []attributeMatch
@@ -249,7 +250,7 @@ func (c *compiler) quota(s *QuotaSpec) {
 	for _, m := range s.Except {
 		q.except = append(q.except, attributeMatch{key: m.Key, pattern: compilePattern(m.Pattern)})
 	}
-	if org != "" {
+	if q.org = org; org != "" {
 		c.plan.byOrg[org] = append(c.plan.byOrg[org], q)
 	} else {
 		c.plan.quotas = append(c.plan.quotas, q)

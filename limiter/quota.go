@@ -14,6 +14,7 @@ type quotaState struct {
 	key          string   // in shard.quotas
 	place        int      // in shard.order
 	values       []string // of quota.per
+	payer        payer    // without an org if nobody knows
 	hash         uint64
 	overflow     bool
 	asked        Instant // when it was last charged
@@ -56,6 +57,7 @@ func (l *Limiter) quotaState(now Instant, a *Ask, r *quotaRef) *quotaState {
 	if !r.overflow {
 		st.values = splitKey(a.bytes(r.key))
 	}
+	st.payer = st.payerOf()
 	if !a.DryRun {
 		st.key, st.place = string(a.scratch), len(s.order)
 		s.quotas[st.key] = st
@@ -71,6 +73,7 @@ func (l *Limiter) quotaState(now Instant, a *Ask, r *quotaRef) *quotaState {
 // configured limits changed.
 func (s *quotaState) adopt(now Instant, q *quota) {
 	s.quota = q
+	s.payer = s.payerOf()
 	if !q.learn {
 		s.pacer = nil
 		return
@@ -209,6 +212,7 @@ func (l *Limiter) Quotas(now Instant, shard int) []QuotaView {
 		r.state = st
 		if st.pacer != nil {
 			st.pacer.advance(now)
+			l.seePurse(st)
 			v.Paces = st.pacer.views(now)
 		}
 		st.look(now, &v)

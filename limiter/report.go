@@ -69,6 +69,9 @@ type Outcome struct {
 	// Named is the meter that a refusal named, if HasNamed.
 	Named    Meter
 	HasNamed bool
+	// Narrow says that what ClassSpend says is spent is not all that the organisation has at
+	// the provider, but what it has for the quota: an allowance of a day, of one model.
+	Narrow bool
 	// RetryAfter is what a refusal asked for; 0 if it did not.
 	RetryAfter time.Duration
 	// Headers say how the upstream's limits stand, by Requests, InputTokens and

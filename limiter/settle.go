@@ -138,13 +138,13 @@ func (l *Limiter) Report(now Instant, id ID, tenant string, o Outcome) Settlemen
 	}
 	if o.Progress {
 		s = Settlement{Ending: Open, Applied: true, Charged: r.charged, ExpiresAt: r.expires}
-		before := r.pace(now, &o)
+		before := l.pace(now, r, &o)
 		s.since(&before, r.pacer())
 		l.wake(now, r.shards)
 		return s
 	}
 	r.heard(now, &o)
-	before := r.pace(now, &o)
+	before := l.pace(now, r, &o)
 	if o.Learn && !o.Trusted && r.pacer() != nil {
 		r.quota.owe(r.flow, &r.leases, r.quota.quota.cost(r.charged))
 	}
@@ -170,7 +170,7 @@ func (l *Limiter) Report(now Instant, id ID, tenant string, o Outcome) Settlemen
 }
 
 // pace lets the pace of r's quota learn from o, and returns what it was before.
-func (r *reservation) pace(now Instant, o *Outcome) (before mark) {
+func (l *Limiter) pace(now Instant, r *reservation, o *Outcome) (before mark) {
 	p := r.pacer()
 	if p == nil {
 		return before
@@ -178,6 +178,7 @@ func (r *reservation) pace(now Instant, o *Outcome) (before mark) {
 	p.advance(now)
 	before = p.mark()
 	rates := p.rates()
+	l.learnMoney(now, r, o)
 	p.report(now, &r.leases, o, r.quota.quota.cost(r.charged), r.quota.open, r.flow)
 	r.quota.rescale(now, rates)
 	return before

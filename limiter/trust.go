@@ -338,13 +338,17 @@ func (p *pacer) doubt(now Instant) {
 // outOfMoney takes in that a budget is spent.
 func (p *pacer) outOfMoney(now Instant, o *Outcome, f *flow) {
 	after := spendFor(o.RetryAfter)
-	if p.credence(now, f, o.Trusted) < believed {
+	c := p.credence(now, f, o.Trusted)
+	if o.closesOrg() && p.purse != nil { // it closes this quota too
+		return
+	}
+	if c < believed {
 		if f != nil {
 			f.shut = max(f.shut, now.Add(after))
 		}
 		return
 	}
-	p.spend, p.spent = max(p.spend, now.Add(after)), true
+	p.spend, p.spent, p.spentAt = max(p.spend, now.Add(after)), true, now
 }
 
 // owe charges the tenant's turn what its call cost beyond what was expected, or gives

@@ -134,7 +134,7 @@ func (s *quotaState) look(now Instant, v *QuotaView) {
 		return
 	}
 	v.InFlightCap = uint64(p.inFlight)
-	v.SpendUntil = p.spend
+	v.SpendUntil = max(p.spend, p.purse.spentUntil())
 	if p.isSick() {
 		v.OverloadRate = 60 * p.healthRate()
 	}

@@ -73,6 +73,8 @@ type Reading struct {
 	// Begun says that the upstream was, or may have been, at work on the call when it
 	// failed: what the call used until then counts.
 	Begun bool
+	// Narrow says that spent money is not all the organisation's; see Rule.
+	Narrow bool
 	// Refund is what the upstream did not count.
 	Refund Refund
 	// RetryAfter is how long a failed call is asked to wait: until Until, if that was

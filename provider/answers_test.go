@@ -180,6 +180,7 @@ func documentedAnthropicEntitlementsAndMoney(t *testing.T, met map[Rule]bool) {
 	sep1 := limiter.InstantOf(time.Date(2026, 9, 1, 0, 0, 0, 0, time.UTC))
 	entitlement := Reading{Class: limiter.ClassEntitlement, Refund: allBack}
 	spend := Reading{Class: limiter.ClassSpend, Refund: allBack}
+	narrow := Reading{Class: limiter.ClassSpend, Refund: allBack, Narrow: true}
 	runDocumented(t, met, "anthropic", map[string]documented{
 		"long context, before":   {"Wei-Shaw/sub2api issue 572", Answer{Status: 429, ErrorType: "rate_limit_error", Message: "Extra usage is required for long context requests."}, entitlement},
 		"long context, now":      {"as published since 2026-06", Answer{Status: 429, ErrorType: "rate_limit_error", Message: "Usage credits are required for long context requests."}, entitlement},
@@ -196,7 +197,7 @@ func documentedAnthropicEntitlementsAndMoney(t *testing.T, met map[Rule]bool) {
 			spend,
 		},
 		"one's own cap":       {anthropicErrors, Answer{Status: 400, ErrorType: "invalid_request_error", Message: "You have reached your specified API usage limits."}, spend},
-		"a workspace's cap":   {anthropicErrors, Answer{Status: 400, ErrorType: "invalid_request_error", Message: "You have reached your specified workspace API usage limits"}, spend},
+		"a workspace's cap":   {anthropicErrors, Answer{Status: 400, ErrorType: "invalid_request_error", Message: "You have reached your specified workspace API usage limits"}, narrow},
 		"no credit":           {anthropicErrors, Answer{Status: 400, ErrorType: "invalid_request_error", Message: "Your credit balance is too low to access the Anthropic API."}, spend},
 		"billing":             {anthropicErrors, Answer{Status: 402, ErrorType: "billing_error"}, spend},
 		"billing as a 400":    {"the type of " + anthropicErrors + " with the status of its neighbours", Answer{Status: 400, ErrorType: "billing_error"}, spend},
@@ -285,7 +286,7 @@ func documentedOpenAILimits(t *testing.T, met map[Rule]bool) {
 		"requests of a day": {
 			"openai/openai-agents-js issue 1022, 2026-02-26",
 			Answer{Status: 429, ErrorType: "requests", Message: "Rate limit reached for gpt-4o-mini-realtime in organization X on requests per day (RPD): Limit 1000, Used 1000, Requested 1. Please try again in 1m26.4s."},
-			Reading{Class: limiter.ClassSpend, Refund: allBack, RetryAfter: 86400 * time.Millisecond},
+			Reading{Class: limiter.ClassSpend, Refund: allBack, Narrow: true, RetryAfter: 86400 * time.Millisecond},
 		},
 		"headers": {
 			"OpenAI docs, Rate limits, 2026-09",
@@ -303,13 +304,14 @@ func documentedOpenAILimits(t *testing.T, met map[Rule]bool) {
 
 func documentedOpenAI(t *testing.T, met map[Rule]bool) {
 	spend := Reading{Class: limiter.ClassSpend, Refund: allBack}
+	narrow := Reading{Class: limiter.ClassSpend, Refund: allBack, Narrow: true}
 	overload := Reading{Class: limiter.ClassOverload, Refund: tokensBack}
 	runDocumented(t, met, "openai", map[string]documented{
 		"slow down":              {openaiErrors, Answer{Status: 429, ErrorType: "slow_down", Headers: entries("Retry-After", "9")}, Reading{Class: limiter.ClassAcceleration, Refund: tokensBack, RetryAfter: 9 * time.Second}},
 		"no money":               {"openai/openai-cookbook issue 844, 2023-11-10", Answer{Status: 429, ErrorType: "insufficient_quota", Message: "You exceeded your current quota, please check your plan and billing details."}, spend},
 		"credit":                 {openaiErrors, Answer{Status: 429, ErrorType: "credit_balance_exhausted"}, spend},
 		"organisation's budget":  {openaiErrors, Answer{Status: 429, ErrorType: "organization_spend_limit_exceeded"}, spend},
-		"project's budget":       {openaiErrors, Answer{Status: 429, ErrorType: "project_spend_limit_exceeded"}, spend},
+		"project's budget":       {openaiErrors, Answer{Status: 429, ErrorType: "project_spend_limit_exceeded"}, narrow},
 		"organisation's usage":   {openaiErrors, Answer{Status: 429, ErrorType: "organization_usage_limit_exceeded"}, spend},
 		"hard limit":             {"dfinke/PowerShellAI issue 127, 2023-05-02", Answer{Status: 400, ErrorType: "invalid_request_error", Message: `{"error":{"code":"billing_hard_limit_reached","message":"Billing hard limit has been reached","type":"invalid_request_error"}}`}, spend},
 		"the code in a body":     {openaiErrors, Answer{Status: 429, Message: `{"error":{"message":"No.","type":"x","code":"insufficient_quota"}}`}, spend},

@@ -58,7 +58,7 @@ var anthropicRulesTable = []Rule{
 	{From: 429, To: 429, Code: "overloaded_error", Class: limiter.ClassOverload},
 	{From: 400, To: 400, Code: "billing_error", Class: limiter.ClassSpend},
 	{From: 400, To: 400, Text: "reached your specified api usage limits", Class: limiter.ClassSpend},
-	{From: 400, To: 400, Text: "specified workspace api usage limits", Class: limiter.ClassSpend},
+	{From: 400, To: 400, Text: "specified workspace api usage limits", Class: limiter.ClassSpend, Narrow: true},
 	{From: 400, To: 400, Text: "credit balance is too low", Class: limiter.ClassSpend},
 	{From: 500, To: 599, Code: "overloaded_error", Class: limiter.ClassOverload},
 }

@@ -11,7 +11,7 @@ import (
 var bedrockTable = Profile{
 	Name: "bedrock",
 	Rules: slices.Concat([]Rule{
-		{From: 400, To: 429, Text: "tokens per day", Class: limiter.ClassSpend},
+		{From: 400, To: 429, Text: "tokens per day", Class: limiter.ClassSpend, Narrow: true},
 		{From: 400, To: 429, Code: "throttlingexception", Class: limiter.ClassQuota},
 		{From: 429, To: 429, Code: "modelnotreadyexception", Class: limiter.ClassOverload},
 		{From: 400, To: 503, Code: "serviceunavailableexception", Class: limiter.ClassOverload},
@@ -56,7 +56,7 @@ var bedrockTable = Profile{
 // capacity for all. A quota of a day stays used up until the day ends, whatever delay
 // is sent along.
 var googleRulesTable = slices.Concat([]Rule{
-	{From: 429, To: 429, Text: "perday", Class: limiter.ClassSpend, Mute: true},
+	{From: 429, To: 429, Text: "perday", Class: limiter.ClassSpend, Mute: true, Narrow: true},
 	{From: 429, To: 429, Text: "resource exhausted", Class: limiter.ClassOverload},
 	{From: 429, To: 429, Text: "out of capacity", Class: limiter.ClassOverload},
 	{From: 429, To: 429, Text: "experiencing high demand", Class: limiter.ClassOverload},

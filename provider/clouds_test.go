@@ -65,7 +65,7 @@ func documentedBedrock(t *testing.T, met map[Rule]bool) {
 		},
 		"as a 400":             {"AWS docs, Common errors", Answer{Status: 400, ErrorType: "ThrottlingException", Message: "Too many requests, please wait before trying again."}, Reading{Class: limiter.ClassQuota, Named: limiter.Requests, HasNamed: true, Refund: tokensBack}},
 		"with a namespace":     {"AWS docs, Smithy AWS JSON protocol: the type may have a namespace", Answer{Status: 400, ErrorType: "com.amazon.coral.service#ThrottlingException"}, Reading{Class: limiter.ClassQuota, Refund: tokensBack}},
-		"tokens of a day":      {"Ivy-Interactive/Ivy-Tendril issue 1756, 2026-07-24", Answer{Status: 429, Message: "Too many tokens per day, please wait before trying again."}, Reading{Class: limiter.ClassSpend, Refund: allBack}},
+		"tokens of a day":      {"Ivy-Interactive/Ivy-Tendril issue 1756, 2026-07-24", Answer{Status: 429, Message: "Too many tokens per day, please wait before trying again."}, Reading{Class: limiter.ClassSpend, Refund: allBack, Narrow: true}},
 		"too many connections": {"anthropics/claude-code issue 562, 2025-03-19", Answer{Status: 503, Message: "Too many connections, please wait before trying again."}, overload},
 		"no capacity":          {"darko-mesaros/bedrust issue 47, 2025-01-05", Answer{Status: 503, ErrorType: "ServiceUnavailableException", Message: "Bedrock is unable to process your request."}, overload},
 		"no capacity as 400":   {"aws-samples/foundation-model-benchmarking-tool issue 247, 2024-11-28", Answer{Status: 400, ErrorType: "serviceUnavailableException", Message: "Bedrock is unable to process your request."}, overload},
@@ -108,7 +108,7 @@ func documentedGoogle(t *testing.T, met map[Rule]bool) {
 			"requests of a day": {
 				"google-gemini/gemini-cli issue 8437, 2025-09-14; that it stays until midnight: gke-labs/gemini-for-kubernetes-development issue 1215",
 				Answer{Status: 429, ErrorType: "RESOURCE_EXHAUSTED", Message: quotas(tokens+", "+requests+", "+day) + delay},
-				Reading{Class: limiter.ClassSpend, Refund: allBack},
+				Reading{Class: limiter.ClassSpend, Refund: allBack, Narrow: true},
 			},
 			"tokens, in the message": {
 				"continuedev/continue issue 9570, 2026-01-16 (there with limit 0)",
@@ -148,7 +148,7 @@ func documentedOthers(t *testing.T, met map[Rule]bool) {
 		"tokens of a day": {
 			"continuedev/continue issue 10920, 2026-02-28",
 			Answer{Status: 429, Message: "429 Rate limit reached for model `llama-3.3-70b-versatile` in organization `x` service tier `on_demand` on tokens per day (TPD): Limit 100000, Used 97050, Requested 3619. Please try again in 9m38.016s."},
-			Reading{Class: limiter.ClassSpend, Refund: allBack, RetryAfter: 9*time.Minute + 38016*time.Millisecond},
+			Reading{Class: limiter.ClassSpend, Refund: allBack, Narrow: true, RetryAfter: 9*time.Minute + 38016*time.Millisecond},
 		},
 		"flex": {"Groq docs, Errors: 498", Answer{Status: 498}, Reading{Class: limiter.ClassOverload, Refund: tokensBack}},
 	})
@@ -170,7 +170,7 @@ func documentedOthers(t *testing.T, met map[Rule]bool) {
 		"a day's": {
 			"Gitlawb/openclaude issue 936, 2026-04-28",
 			Answer{Status: 429, Message: "Rate limit exceeded: free-models-per-day. Add 10 credits to unlock 1000 free model requests per day", Headers: entries("X-RateLimit-Limit", "50", "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "1787270400000")},
-			Reading{Class: limiter.ClassSpend, Refund: allBack, RetryAfter: time.Hour, Aside: 3},
+			Reading{Class: limiter.ClassSpend, Refund: allBack, Narrow: true, RetryAfter: time.Hour, Aside: 3},
 		},
 		"from behind":           {"OpenRouter docs, Errors: metadata.provider_code", Answer{Status: 429, Message: `{"error":{"message":"Provider returned error","metadata":{"provider_code":429}}}`}, Reading{Class: limiter.ClassOverload, Refund: tokensBack}},
 		"from behind, in words": {"BerriAI/litellm issue 8448, 2025-02-11", Answer{Status: 429, Message: "Provider returned error"}, Reading{Class: limiter.ClassOverload, Refund: tokensBack}},

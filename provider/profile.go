@@ -63,6 +63,9 @@ type Rule struct {
 	Begun bool
 	// Mute says that a wait that comes with it is not meant for it.
 	Mute bool
+	// Narrow says that what is spent is not the organisation's money, which pays for all
+	// models, but an allowance of one model, or of a part of the organisation.
+	Narrow bool
 }
 
 // TypeStatus is the status of an error type, which is in lower case.

@@ -77,6 +77,7 @@ func (p *Profile) failed(r *Reading, a *Answer, h *headers, errorType string, st
 		r.Named, at, r.HasNamed = p.meterIn(text, errorType)
 		p.numbersIn(r, text, at)
 	case limiter.ClassSpend:
+		r.Narrow = rule.Narrow
 		p.untilIn(r, text, now)
 	case limiter.ClassOK, limiter.ClassUnused:
 		return
@@ -238,7 +239,7 @@ func (p *Profile) Outcome(r *Reading, u *Usage) limiter.Outcome {
 		return o
 	}
 	o.Named, o.HasNamed = r.Named, r.HasNamed
-	o.RetryAfter = r.RetryAfter
+	o.RetryAfter, o.Narrow = r.RetryAfter, r.Narrow
 	o.OutputFloor = r.Begun
 	o.Headers = [3]limiter.HeaderState(r.Headers[:limiter.Tokens])
 	if r.Class == limiter.ClassUnset {

@@ -21,7 +21,13 @@ func appendCause(b []byte, now limiter.Instant, k *limiter.Check, r *limiter.Ref
 		b = append(append(append(append(b, "the upstream refused "...), owner...), '/'), k.Limit.Meter.String()...)
 		b = appendSeconds(append(b, " and is asked again in "...), until(now, r.Until))
 	case limiter.CauseSpend:
-		b = append(append(append(b, "the money of "...), owner...), " is spent: the spend gate is shut until "...)
+		b = append(b, "the money of "...)
+		if r.Org != "" {
+			b = append(append(append(append(b, r.Org...), ", which pays for "...), owner...), ',')
+		} else {
+			b = append(b, owner...)
+		}
+		b = append(b, " is spent: the spend gate is shut until "...)
 		b = r.Until.Time().UTC().AppendFormat(b, time.RFC3339)
 	case limiter.CauseCeiling:
 		b = append(append(append(b, "the tenant has had its share of "...), owner...), ", and gets more in "...)

@@ -145,3 +145,78 @@ func TestACallerThatLeavesConsumesNothing(t *testing.T) {
 		}
 	})
 }
+
+// moneyPlan has quotas of 64 models, which one organisation's money pays for.
+func moneyPlan(t *testing.T) *limiter.Plan {
+	t.Helper()
+	p, err := limiter.Compile(limiter.Spec{Quotas: []limiter.QuotaSpec{{
+		Name: "q", Provider: "anthropic", Learn: true, Per: []string{"org", "model"},
+		Limits: []limiter.LimitSpec{{Meter: limiter.Requests, Amount: 60_000, Window: time.Minute}},
+	}}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func moneyAsk(p *limiter.Plan, id, model byte) *limiter.Ask {
+	a := &limiter.Ask{Open: true, ID: limiter.ID{0, id, model}, Tenant: "chat"}
+	p.MatchAttributes(a, "", -1, []limiter.Entry{{Key: "org", Value: "acme"}, {Key: "model", Value: string(rune('A' + model))}}, limiter.Estimate{})
+	return a
+}
+
+// Of many that ask for as many models at once, one looks whether there is money again; a
+// restart, also in between, changes nothing.
+func TestOneLooksWhetherThereIsMoney(t *testing.T) {
+	p, dir := moneyPlan(t), t.TempDir()
+	start := now()
+	var later atomic.Int64
+	clock := func() limiter.Instant { return start.Add(time.Duration(later.Load())) }
+	s := NewWithClock(limiter.Options{}, clock)
+	defer func() { s.Close() }()
+	var d limiter.Decision
+	if err := s.Decide(context.Background(), clock(), moneyAsk(p, 1, 0), &d); err != nil || d.Verdict != limiter.Allowed {
+		t.Fatalf("%s %v", d.Verdict, err)
+	}
+	if _, err := s.Report(context.Background(), clock(), limiter.Ref{ID: d.ID}, "", limiter.Outcome{Class: limiter.ClassSpend, Trusted: true}); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(round byte) int64 {
+		var allowed atomic.Int64
+		var wg sync.WaitGroup
+		for model := range byte(32) {
+			wg.Go(func() {
+				var d limiter.Decision
+				if err := s.Decide(context.Background(), clock(), moneyAsk(p, round, model), &d); err != nil {
+					t.Error(err)
+				}
+				if d.Verdict == limiter.Allowed {
+					allowed.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		return allowed.Load()
+	}
+	if n := ask(2); n != 0 {
+		t.Fatalf("%d were let in at once", n)
+	}
+	if err := s.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	s = NewWithClock(limiter.Options{}, clock)
+	if n, err := s.Load(dir, p); n == 0 || err != nil {
+		t.Fatalf("restored %d, %v", n, err)
+	}
+	later.Store(int64(14 * time.Minute))
+	if n := ask(3); n != 0 {
+		t.Errorf("%d were let in a minute too soon", n)
+	}
+	for round := range byte(5) { // nobody says what became of it: the next one looks after a minute
+		later.Store(int64(16*time.Minute + time.Duration(round)*time.Minute))
+		if n := ask(4 + round); n != 1 {
+			t.Errorf("%d looked, want one", n)
+		}
+	}
+}

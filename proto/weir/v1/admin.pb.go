@@ -168,7 +168,8 @@ type QuotaState struct {
 	InFlightCap uint64 `protobuf:"varint,9,opt,name=in_flight_cap,json=inFlightCap,proto3" json:"in_flight_cap,omitempty"`
 	// While the upstream is overloaded: the calls a minute that are tried. 0: it is well.
 	OverloadRatePerMinute float64 `protobuf:"fixed64,10,opt,name=overload_rate_per_minute,json=overloadRatePerMinute,proto3" json:"overload_rate_per_minute,omitempty"`
-	// Until when nothing is sent because the money is spent. Absent: it is not.
+	// Until when nothing is sent because the money is spent: what the organisation has at
+	// the provider for all its quotas, or for this one. Absent: it is not.
 	SpendUntil *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=spend_until,json=spendUntil,proto3" json:"spend_until,omitempty"`
 	// Tenants that wait, those with the most callers held first; at most 100.
 	Queue         []*TenantQueue `protobuf:"bytes,12,rep,name=queue,proto3" json:"queue,omitempty"`
@@ -1351,7 +1352,8 @@ type ClearGateRequest struct {
 	// The attributes that tell the quota from others of its name, for example `org`.
 	Attributes map[string]string `protobuf:"bytes,2,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Only this meter: `requests`, `input_tokens` or `output_tokens`. If empty, all of
-	// them, and the gate that is shut while the money is spent.
+	// them, and the gate that is shut while the money is spent; where that is the
+	// organisation's, it is opened for all its quotas at the provider.
 	Meter         string `protobuf:"bytes,3,opt,name=meter,proto3" json:"meter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
