@@ -73,7 +73,7 @@ func (p *pacer) why(now Instant, c cost, m Meter, w float64, open int) Refusal {
 	case gate > now && decides(gate.Sub(now).Seconds()):
 		r.Cause, r.Until = CauseGate, gate
 	default:
-		r.Cause, r.Rate, r.Burst = CausePace, p.paces[m].limit, p.paces[m].burst
+		r.Cause, r.Rate, r.Burst = CausePace, p.paces[m].perMinute(), p.paces[m].burst
 	}
 	return r
 }

@@ -37,7 +37,7 @@
 //   - ask.go, match.go, plan.go: a wish, and what it concerns
 //   - decide.go: the decision; cause.go: what refused, and what a dry ask is told
 //   - counter.go, window.go, table.go: hard limits, and the counters of many keys
-//   - pace.go, pacer.go: the learned pace of a meter, and of a quota
+//   - pace.go, ramp.go, pacer.go: the learned pace of a meter, and of a quota
 //   - trust.go: whose word moves it; bars.go: rights that were refused; money.go: budgets
 //   - fair.go, line.go, turn.go, park.go, ceiling.go, order.go: who waits, and whose turn it is
 //   - book.go, settle.go, report.go, estimate.go, pool.go: reservations, reports, what calls cost

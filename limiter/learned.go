@@ -43,6 +43,10 @@ type LearnedPace struct {
 	// Backlog is what the upstream had not drained yet, in units, at At.
 	Backlog float64
 	At      Instant
+	// Ramp is the limit, in units a minute, that the upstream stated while use grows too
+	// fast, RampStep what it rises by, and RampAt when; 0 if there is none.
+	Ramp, RampStep float64
+	RampAt         Instant
 }
 
 // LearnedTenant is what was learned of a tenant's estimates: sums over its requests,
@@ -76,6 +80,7 @@ func (l *Limiter) Learned(now Instant, shard int) []Learned {
 				s.Paces = append(s.Paces, LearnedPace{
 					Rate: d.limit, Target: d.target, Failed: d.failed, Burst: d.burst, Top: d.top, Probe: d.probe,
 					Startup: d.startup, Gate: d.gate, Backlog: d.backlog, At: now,
+					Ramp: d.ramp.rate, RampStep: d.ramp.step, RampAt: d.ramp.at,
 				})
 			}
 		}
@@ -205,6 +210,7 @@ func (p *pace) restore(now Instant, s *LearnedPace, configured float64, capped b
 	p.limit, p.target, p.failed = s.Rate, s.Target, s.Failed
 	p.burst, p.top, p.probe = s.Burst, s.Top, s.Probe
 	p.startup = s.Startup
+	p.ramp.restore(now, s)
 	if !p.startup && math.IsInf(p.most, 1) || p.limit < p.most {
 		p.depth = max(0, 1-p.limit/p.target)
 		p.curve = 0

@@ -46,6 +46,7 @@ type pace struct {
 	heldUp                                           Instant // blocked until then, where nobody queues
 	headerSent                                       Instant
 	lastKind                                         EventKind
+	ramp                                             ramp
 
 	trail
 }
@@ -86,10 +87,12 @@ const (
 	RateEvent
 	// StartupEvent: an unknown limit was found.
 	StartupEvent
+	// RampEvent: use grew too fast, and the upstream stated by how much it may.
+	RampEvent
 )
 
 // String returns the kind in lower case.
-func (k EventKind) String() string { return [...]string{"none", "burst", "rate", "startup"}[k] }
+func (k EventKind) String() string { return [...]string{"none", "burst", "rate", "startup", "ramp"}[k] }
 
 // firstRates are what an unknown limit starts from, in units a minute: less than any
 // paying customer has.
@@ -124,13 +127,19 @@ func newPace(now Instant, m Meter, configured float64, known, capped bool) *pace
 	return p
 }
 
-func (p *pace) rate() float64 { return p.limit / 60 }
+func (p *pace) rate() float64 { return p.perMinute() / 60 }
 
 // room is what the bucket holds when it is empty.
 func (p *pace) room() float64 { return max(p.unit, p.rate()*p.burst) }
 
 // advance brings the pace to now: the backlog drains, and what may grow grows.
 func (p *pace) advance(now Instant) {
+	p.climb(now)
+	p.pass(now)
+}
+
+// pass is advance up to an instant before which no ramp rises.
+func (p *pace) pass(now Instant) {
 	dt := now.Sub(p.at).Seconds()
 	if dt <= 0 {
 		return
@@ -139,7 +148,7 @@ func (p *pace) advance(now Instant) {
 	p.minute -= p.minute * min(1, dt/60)
 	p.peak = max(p.peak-p.peak*min(1, dt/peakMemory), p.minute)
 	p.recent *= math.Exp(-dt / recentMemory)
-	if p.blocked && now > p.calm {
+	if p.blocked && now > p.calm && !p.binds() {
 		p.grow(now, dt)
 	}
 	if p.heldUp != 0 && now > p.heldUp {
@@ -310,6 +319,12 @@ func (p *pace) refuse(now, decided, sent Instant, l *lease, after, lag, acceptRa
 		p.event = now
 		p.events[p.lastKind]++
 	}
+	p.shut(now, l, after, lag)
+}
+
+// shut takes in where a refusal says that the upstream's bucket stands, and that nothing
+// more is to be sent for a while.
+func (p *pace) shut(now Instant, l *lease, after, lag float64) {
 	room := p.room()
 	if p.late {
 		p.backlog = max(p.backlog, room+p.rate()*after+0.5*p.outstanding)

@@ -336,6 +336,10 @@ func (p *pacer) refused(now, sent Instant, l *leases, o *Outcome, kept cost, f *
 	if p.paces[m].late {
 		lag = p.latency
 	}
+	if p.followRamp(now, sent, l, o, c) {
+		p.paces[m].shut(now, &l.of[m], after, lag)
+		return
+	}
 	h := &o.Headers[m]
 	roomLeft := o.HasNamed && m != Requests && h.HasLimit && h.HasRemaining && float64(h.Remaining) > 0.1*float64(h.Limit)
 	p.paces[m].refuse(now, l.decided, sent, &l.of[m], after, lag, p.acceptRate(), roomLeft, !o.HasNamed && h.HasLimit && h.HasRemaining && float64(h.Remaining) > 0.1*float64(h.Limit))
@@ -388,9 +392,10 @@ func secondsOf(s float64) time.Duration {
 type PaceView struct {
 	// Meter is what is counted.
 	Meter Meter
-	// Rate is the learned rate, in units a minute, and Burst how many seconds of it may
-	// be sent at once.
-	Rate, Burst float64
+	// Rate is the rate in force, in units a minute, and Burst how many seconds of it may
+	// be sent at once. It is the learned one, unless there is a Ramp: the lower one that the
+	// upstream stated while use grows too fast; 0 if it did not.
+	Rate, Burst, Ramp float64
 	// Backlog is how many units the upstream has not drained yet.
 	Backlog float64
 	// GateUntil is when the meter opens again after a refusal; in the past if it is open.
@@ -425,8 +430,11 @@ func (p *pacer) views(now Instant) []PaceView {
 			continue
 		}
 		v := PaceView{
-			Meter: meter, Rate: d.limit, Burst: d.burst, Backlog: d.backlog, GateUntil: max(d.gate, p.spend, p.purse.spentUntil()),
+			Meter: meter, Rate: d.perMinute(), Burst: d.burst, Backlog: d.backlog, GateUntil: max(d.gate, p.spend, p.purse.spentUntil()),
 			LastEvent: d.lastKind, Startup: d.startup,
+		}
+		if d.binds() {
+			v.Ramp = d.ramp.rate
 		}
 		if d.lastKind != NoEvent {
 			v.LastEventAt = d.event
@@ -451,7 +459,7 @@ func (l *Limit) ceiling(p *pacer) uint64 {
 // was learned.
 func (l *Limit) stated(p *pacer) uint64 {
 	if l.unknown && p != nil {
-		return toAmount(p.paces[l.pace()].limit)
+		return toAmount(p.paces[l.pace()].perMinute())
 	}
 	return l.Amount
 }

@@ -74,6 +74,10 @@ type Outcome struct {
 	Narrow bool
 	// RetryAfter is what a refusal asked for; 0 if it did not.
 	RetryAfter time.Duration
+	// Ramp is the limit per minute, of Named, that ClassAcceleration says is in force while
+	// use grows too fast, and RampNext what it becomes at the next full minute; 0 if that was
+	// not said.
+	Ramp, RampNext uint64
 	// Headers say how the upstream's limits stand, by Requests, InputTokens and
 	// OutputTokens.
 	Headers [3]HeaderState

@@ -179,6 +179,7 @@ func (p *pacer) meet(now Instant, f *flow) {
 		if floor := p.usual(Meter(m)); d.limit < floor {
 			d.lift(min(floor, d.most))
 		}
+		d.ramp = ramp{}
 		d.backlog = min(d.backlog, d.room()+hearAfter*d.rate())
 	}
 	p.spend, p.looking, p.spent = min(p.spend, now), 0, false

@@ -136,6 +136,7 @@ func lies() map[string]func(*Outcome) {
 		"nothing remains": func(o *Outcome) {
 			o.Headers[Requests] = HeaderState{Limit: 600, Remaining: 0, HasLimit: true, HasRemaining: true}
 		},
+		"a ramp of one":  func(o *Outcome) { refusal(0)(o); o.Class, o.Ramp, o.RampNext = ClassAcceleration, 1, 2 },
 		"money is spent": func(o *Outcome) { refusal(time.Hour)(o); o.Class = ClassSpend },
 		"too many":       func(o *Outcome) { refusal(0)(o); o.Class = ClassConcurrency },
 		"overloaded":     func(o *Outcome) { refusal(0)(o); o.Class = ClassOverload },

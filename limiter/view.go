@@ -41,8 +41,8 @@ func (s LimitSource) String() string { return [...]string{"", "configured", "sta
 // trail is what became of refusals that were about a meter: for those who look on, it
 // decides nothing.
 type trail struct {
-	events  [StartupEvent + 1]uint64 // by kind
-	class   Class                    // of the last refusal
+	events  [RampEvent + 1]uint64 // by kind
+	class   Class                 // of the last refusal
 	classAt Instant
 	was     float64 // the rate before a limit was adopted
 }
@@ -50,7 +50,7 @@ type trail struct {
 // noted remembers the class of a refusal.
 func (h *trail) noted(now Instant, c Class) { h.class, h.classAt = c, now }
 
-// probes are the refusals that were taken for an event.
+// probes are the refusals that were taken for an event by which a limit is found out.
 func (h *trail) probes() uint64 {
 	return h.events[BurstEvent] + h.events[RateEvent] + h.events[StartupEvent]
 }
@@ -64,7 +64,7 @@ func (p *pacer) notedWhole(now Instant, c Class) {
 
 // mark is what of a pacer is compared before and after a report.
 type mark struct {
-	events [3][StartupEvent + 1]uint64
+	events [3][RampEvent + 1]uint64
 	most   [3]float64
 }
 
@@ -92,7 +92,7 @@ func (s *Settlement) since(before *mark, p *pacer) {
 	after := p.mark()
 	s.Adopted = after.most != before.most
 	for m := range after.events {
-		for k := BurstEvent; k <= StartupEvent; k++ {
+		for k := BurstEvent; k <= RampEvent; k++ {
 			if after.events[m][k] != before.events[m][k] {
 				s.Event, s.EventMeter = k, Meter(m)
 			}

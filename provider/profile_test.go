@@ -226,7 +226,7 @@ func TestOutcomeOfRefusals(t *testing.T) {
 		}},
 		"the limit that use may not outgrow is not the limit": {"anthropic", Answer{Status: 429, Message: "maximum usage increase rate for input tokens per minute. Your current limit is 58,276 input tokens"}, Usage{}, limiter.Outcome{
 			Class: limiter.ClassAcceleration, Named: limiter.InputTokens, HasNamed: true, Usage: limiter.Usage{Requests: 1},
-			RefundRequests: true, RefundInput: true, RefundOutput: true,
+			RefundRequests: true, RefundInput: true, RefundOutput: true, Ramp: 58_276,
 		}},
 		"an entitlement shuts nothing": {"anthropic", Answer{Status: 429, Message: "Extra usage is required for long context requests.", Headers: entries("retry-after", "600")}, Usage{}, limiter.Outcome{
 			Class: limiter.ClassEntitlement, Usage: limiter.Usage{Requests: 1}, RefundRequests: true, RefundInput: true, RefundOutput: true,

@@ -240,6 +240,7 @@ func (p *Profile) Outcome(r *Reading, u *Usage) limiter.Outcome {
 	}
 	o.Named, o.HasNamed = r.Named, r.HasNamed
 	o.RetryAfter, o.Narrow = r.RetryAfter, r.Narrow
+	o.Ramp, o.RampNext = r.Ramp, r.RampNext
 	o.OutputFloor = r.Begun
 	o.Headers = [3]limiter.HeaderState(r.Headers[:limiter.Tokens])
 	if r.Class == limiter.ClassUnset {

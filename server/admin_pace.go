@@ -20,6 +20,7 @@ func paceStates(now limiter.Instant, v *limiter.QuotaView) []*weirv1.PaceState {
 			Owner: v.Name, Meter: p.Meter.String(), RatePerMinute: p.Rate, BurstSeconds: p.Burst,
 			Backlog: p.Backlog, LastEvent: p.LastEvent.String(), Startup: p.Startup,
 			LimitPerMinute: p.Limit, LimitSource: p.Source.String(), ProbesSpent: p.Probes, ProbeShare: p.ProbeShare,
+			RampPerMinute: p.Ramp,
 		}
 		if p.GateUntil > now {
 			s.GateUntil = timestampOf(p.GateUntil)

@@ -95,6 +95,9 @@ func printPaces(w io.Writer, paces []*weirv1.PaceState, now time.Time) error {
 		if p.GetStartup() {
 			note = "limit not found yet"
 		}
+		if p.GetRampPerMinute() > 0 {
+			note = "grows as the upstream states"
+		}
 		if left := p.GetGateUntil().AsTime().Sub(now); p.GetGateUntil() != nil && left > 0 {
 			note = "shut for " + shortDuration(left.Round(100*time.Millisecond))
 		}

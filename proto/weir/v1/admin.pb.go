@@ -398,7 +398,8 @@ type PaceState struct {
 	// Until when the meter is held shut after a refusal. Absent: it is open.
 	GateUntil *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=gate_until,json=gateUntil,proto3" json:"gate_until,omitempty"`
 	// What the last refusal was taken for: `burst` (too much at once), `rate` (too
-	// much for too long), `startup` (a limit that nobody knew was found), or `none`.
+	// much for too long), `startup` (a limit that nobody knew was found), `ramp` (use grew
+	// too fast, and the upstream stated by how much it may), or `none`.
 	LastEvent string `protobuf:"bytes,6,opt,name=last_event,json=lastEvent,proto3" json:"last_event,omitempty"`
 	// When that was. Absent if there was none.
 	LastEventAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last_event_at,json=lastEventAt,proto3" json:"last_event_at,omitempty"`
@@ -420,7 +421,11 @@ type PaceState struct {
 	// `concurrency`, `entitlement`, `spend` or `overload`. Empty if there was none.
 	LastClass string `protobuf:"bytes,14,opt,name=last_class,json=lastClass,proto3" json:"last_class,omitempty"`
 	// When that was. Absent if there was none.
-	LastClassAt   *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=last_class_at,json=lastClassAt,proto3" json:"last_class_at,omitempty"`
+	LastClassAt *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=last_class_at,json=lastClassAt,proto3" json:"last_class_at,omitempty"`
+	// The limit that the upstream stated while use grows too fast, in units per minute: the
+	// pace keeps to it, and what was learned is in force again once it has risen that far. 0:
+	// there is none.
+	RampPerMinute float64 `protobuf:"fixed64,16,opt,name=ramp_per_minute,json=rampPerMinute,proto3" json:"ramp_per_minute,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -558,6 +563,13 @@ func (x *PaceState) GetLastClassAt() *timestamppb.Timestamp {
 		return x.LastClassAt
 	}
 	return nil
+}
+
+func (x *PaceState) GetRampPerMinute() float64 {
+	if x != nil {
+		return x.RampPerMinute
+	}
+	return 0
 }
 
 // ListRulesRequest selects rules.
@@ -1497,7 +1509,7 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\atickets\x18\x03 \x01(\x04R\atickets\x12\x16\n" +
 	"\x06weight\x18\x04 \x01(\x01R\x06weight\x12#\n" +
 	"\rahead_seconds\x18\x05 \x01(\x01R\faheadSeconds\x12\x16\n" +
-	"\x06others\x18\x06 \x01(\bR\x06others\"\xc2\x04\n" +
+	"\x06others\x18\x06 \x01(\bR\x06others\"\xea\x04\n" +
 	"\tPaceState\x12\x14\n" +
 	"\x05meter\x18\x01 \x01(\tR\x05meter\x12&\n" +
 	"\x0frate_per_minute\x18\x02 \x01(\x01R\rratePerMinute\x12#\n" +
@@ -1518,7 +1530,8 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"probeShare\x12\x1d\n" +
 	"\n" +
 	"last_class\x18\x0e \x01(\tR\tlastClass\x12>\n" +
-	"\rlast_class_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\vlastClassAt\"f\n" +
+	"\rlast_class_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\vlastClassAt\x12&\n" +
+	"\x0framp_per_minute\x18\x10 \x01(\x01R\rrampPerMinute\"f\n" +
 	"\x10ListRulesRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
