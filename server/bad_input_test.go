@@ -67,6 +67,7 @@ func wrongCalls() []wrongCall {
 		{"usage of 2^64-1", report, &weirv1.ReportRequest{Reservation: "x", Usage: &weirv1.ReportedUsage{OutputTokens: &huge}}, codes.InvalidArgument, "usage.output_tokens: got"},
 		{"65 headers", report, &weirv1.ReportRequest{Reservation: "x", Headers: make65()}, codes.InvalidArgument, "headers: got 65 of them, expected at most 64"},
 		{"long header", report, &weirv1.ReportRequest{Reservation: "x", Headers: []*weirv1.Header{{}, {Value: strings.Repeat("v", 1025)}}}, codes.InvalidArgument, "headers[1].value: got"},
+		{"unknown provider", report, &weirv1.ReportRequest{Reservation: strings.Repeat("A", idLen-1) + "Q", Provider: "opneai"}, codes.InvalidArgument, `provider: got "opneai", expected one of anthropic, azure, bedrock, gemini, generic, groq, mistral, openai, openrouter, vertex`},
 		{"long error type", report, &weirv1.ReportRequest{Reservation: "x", ErrorType: long}, codes.InvalidArgument, "error_type: got"},
 		{"long tenant", "weir.v1.QuotaService/Release", &weirv1.ReleaseRequest{Reservation: "x", Tenant: long}, codes.InvalidArgument, "tenant: got"},
 		{"renewal of what is unknown", "weir.v1.QuotaService/Renew", &weirv1.RenewRequest{Reservation: "x"}, codes.NotFound, "reservation: no reservation"},

@@ -5,13 +5,17 @@ import (
 	crand "crypto/rand"
 	"encoding/base64"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/weir-project/weir/config"
 	"github.com/weir-project/weir/limiter"
+	"github.com/weir-project/weir/provider"
 )
 
 // decider is what all protocols share: the store, the plan in force, the clock and
@@ -60,6 +64,21 @@ func providerOf(l *config.Loaded) string {
 	}
 	return name
 }
+
+// providersExpected says which providers a report may name.
+func (a *active) providersExpected() string {
+	names := provider.Names()
+	if len(a.Providers) > maxShown {
+		return strings.Join(names, ", ") + ", or one of the configuration's"
+	}
+	names = slices.AppendSeq(names, maps.Keys(a.Providers))
+	slices.Sort(names)
+	return "one of " + strings.Join(names, ", ")
+}
+
+// maxShown is how many providers of its own a configuration may have for their names to be
+// shown.
+const maxShown = 8
 
 // learnedOf lists the quotas of a configuration whose limits are learned.
 func learnedOf(l *config.Loaded) map[string]bool {

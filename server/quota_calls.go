@@ -61,6 +61,7 @@ type reportCall struct {
 	reservation, tenant     string
 	status                  uint32
 	errorType, errorMessage string
+	provider                string
 	retryAfter              span
 	headers                 []headerField
 	input, creation, read   optional

@@ -45,6 +45,7 @@ func (c *reportCall) from(req *weirv1.ReportRequest) {
 	c.reservation, c.tenant = req.GetReservation(), req.GetTenant()
 	c.status = req.GetHttpStatus()
 	c.errorType, c.errorMessage = req.GetErrorType(), req.GetErrorMessage()
+	c.provider = req.GetProvider()
 	c.retryAfter = spanOf(req.GetRetryAfter())
 	for _, h := range req.GetHeaders() {
 		c.headers = append(c.headers, headerField{h.GetName(), h.GetValue()})
@@ -66,6 +67,7 @@ func (c *reportCall) terms(ref Ref) report {
 	return report{
 		ref:          ref,
 		tenant:       c.tenant,
+		provider:     c.provider,
 		status:       int(c.status),
 		errorType:    c.errorType,
 		errorMessage: shorten(c.errorMessage),

@@ -160,8 +160,12 @@ func (q *quotaService) report(ctx context.Context, now limiter.Instant, c *repor
 	}
 	r := c.terms(Ref{ID: id})
 	a := q.d.loaded.Load()
-	r.provider, r.trusted = a.provider, a.trusts(ctx, false)
+	fill(&r.provider, a.provider)
+	r.trusted = a.trusts(ctx, false)
 	p := a.Profile(r.provider)
+	if c.provider != "" && p.Name != c.provider {
+		return limiter.Settlement{}, wrong("provider", quoted(c.provider), a.providersExpected())
+	}
 	read := r.reading(p, now)
 	q.d.metrics.odd(read.Odd)
 	st, err := q.d.store.Report(ctx, now, Ref{ID: id}, c.tenant, r.outcome(p, read))

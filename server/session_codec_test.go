@@ -61,7 +61,7 @@ func (c *reserveCall) asProto() *weirv1.ReserveRequest {
 func (c *reportCall) asProto() *weirv1.ReportRequest {
 	p := &weirv1.ReportRequest{
 		Reservation: c.reservation, Tenant: c.tenant, HttpStatus: c.status, ErrorType: c.errorType, ErrorMessage: c.errorMessage,
-		RetryAfter: c.retryAfter.asProto(), Progress: c.progress, Aborted: c.aborted,
+		RetryAfter: c.retryAfter.asProto(), Progress: c.progress, Aborted: c.aborted, Provider: c.provider,
 	}
 	for _, h := range c.headers {
 		p.Headers = append(p.Headers, &weirv1.Header{Name: h.name, Value: h.value})
@@ -172,7 +172,7 @@ func exampleCalls() []*weirv1.SessionCall {
 			Reservation: "x", Tenant: "t", HttpStatus: 429, ErrorType: "rate_limit_error", ErrorMessage: "slow down", RetryAfter: durationpb.New(time.Minute),
 			Headers:  []*weirv1.Header{{Name: "retry-after", Value: "60"}, {}},
 			Usage:    &weirv1.ReportedUsage{InputTokens: &n, CacheCreationInputTokens: &zero, CacheReadInputTokens: &n, OutputTokens: &n},
-			Progress: true, Aborted: true, SentAt: timestamppb.New(time.Unix(1, 2)),
+			Progress: true, Aborted: true, SentAt: timestamppb.New(time.Unix(1, 2)), Provider: "openai",
 		}}},
 		{Sequence: 4, Call: &weirv1.SessionCall_Renew{Renew: &weirv1.RenewRequest{Reservation: "x", Tenant: "t", Ttl: durationpb.New(time.Hour)}}},
 		{Sequence: 5, Call: &weirv1.SessionCall_Release{Release: &weirv1.ReleaseRequest{Reservation: "x", Tenant: "t"}}},

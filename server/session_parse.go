@@ -267,6 +267,8 @@ func (c *reportCall) parse(b []byte) error {
 			c.aborted = f.number != 0
 		case 11<<3 | bytesType:
 			err = c.sentAt.parse(f.bytes)
+		case 12<<3 | bytesType:
+			c.provider, err = f.text()
 		}
 		if err != nil {
 			return err

@@ -915,7 +915,11 @@ type ReportRequest struct {
 	// tokens are then a lower bound and the larger of them and the estimate is kept.
 	Aborted bool `protobuf:"varint,10,opt,name=aborted,proto3" json:"aborted,omitempty"`
 	// When the call was sent upstream, by the caller's clock.
-	SentAt        *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"`
+	SentAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"`
+	// The provider whose answer it was, for example `openai`: by what is known of it the
+	// status, the error and the headers are read. One that weir knows by itself, or one of
+	// the configuration's. Empty: the one of all quotas; where they differ, `anthropic`.
+	Provider      string `protobuf:"bytes,12,opt,name=provider,proto3" json:"provider,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1025,6 +1029,13 @@ func (x *ReportRequest) GetSentAt() *timestamppb.Timestamp {
 		return x.SentAt
 	}
 	return nil
+}
+
+func (x *ReportRequest) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
 }
 
 // ReportResponse says what the report changed.
@@ -1819,7 +1830,7 @@ const file_weir_v1_quota_proto_rawDesc = "" +
 	"\x0e_output_tokens\"2\n" +
 	"\x06Header\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xae\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xca\x03\n" +
 	"\rReportRequest\x12 \n" +
 	"\vreservation\x18\x01 \x01(\tR\vreservation\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1f\n" +
@@ -1835,7 +1846,8 @@ const file_weir_v1_quota_proto_rawDesc = "" +
 	"\bprogress\x18\t \x01(\bR\bprogress\x12\x18\n" +
 	"\aaborted\x18\n" +
 	" \x01(\bR\aaborted\x123\n" +
-	"\asent_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x06sentAt\"}\n" +
+	"\asent_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x06sentAt\x12\x1a\n" +
+	"\bprovider\x18\f \x01(\tR\bprovider\"}\n" +
 	"\x0eReportResponse\x12'\n" +
 	"\x06ending\x18\x01 \x01(\x0e2\x0f.weir.v1.EndingR\x06ending\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\bR\aapplied\x12(\n" +
