@@ -137,6 +137,7 @@ func (f *native) answerRule(r *configv1.ProviderRule, n *yaml.Node) (provider.Ru
 	if r.StatusTo != nil {
 		rule.To = statusOf(r.GetStatusTo())
 	}
+	f.ruleMeter(&rule, r, child(n, "meter"))
 	switch at := child(n, "status_to"); {
 	case r.Status == nil && r.StatusTo == nil && r.GetCode() == "" && r.GetText() == "":
 		// What it names and is wrong was reported.
@@ -150,6 +151,37 @@ func (f *native) answerRule(r *configv1.ProviderRule, n *yaml.Node) (provider.Ru
 		f.complain(at, "status_to is %d, which is below status, expected at least %d", rule.To, rule.From)
 	}
 	return rule, !f.bad[n] && !f.bad[child(n, "status")] && !f.bad[child(n, "status_to")]
+}
+
+// inFlight is the word for the meter of calls at a time, which class concurrency is about.
+const inFlight = "in_flight"
+
+// ruleMeter takes the meter of a rule, at n, which must be one that its class can be about.
+func (f *native) ruleMeter(rule *provider.Rule, r *configv1.ProviderRule, n *yaml.Node) {
+	if r.Meter == nil || f.bad[n] {
+		return
+	}
+	switch rule.Class {
+	case limiter.ClassConcurrency:
+		if r.GetMeter() != inFlight {
+			f.complain(n, "meter is %s with class concurrency, expected in_flight, or class quota", r.GetMeter())
+		}
+		return
+	case limiter.ClassQuota, limiter.ClassAcceleration, limiter.ClassSpend:
+	default:
+		f.complain(n, "meter with class %s, expected class quota, acceleration, concurrency or spend", r.GetClass())
+		return
+	}
+	if r.GetMeter() == inFlight {
+		f.complain(n, "meter is in_flight with class %s, expected class concurrency", r.GetClass())
+		return
+	}
+	for m := limiter.Requests; m <= limiter.Tokens; m++ {
+		if m.String() == r.GetMeter() {
+			rule.Meter, rule.HasMeter = m, true
+		}
+	}
+	rule.Narrow = rule.Class == limiter.ClassSpend
 }
 
 // statusOf is a status that was checked, or 0, which is none.

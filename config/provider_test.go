@@ -57,6 +57,10 @@ providers:
   - {status: 500, status_to: 599, text: No Free Worker, class: overload, retry_after: false}
   - {code: tired, class: unused}
   - {status: 500, code: server_error, class: server, begun: true}
+  - {code: too_busy, class: concurrency, meter: in_flight}
+  - {code: too_long, class: quota, meter: input_tokens}
+  - {code: too_quick, class: acceleration, meter: tokens}
+  - {code: too_many_today, class: spend, meter: requests}
   headers:
     requests: {limit: X-Calls}
     input_tokens: {limit: x-in, remaining: x-in-left}
@@ -88,8 +92,12 @@ func TestOwnProviders(t *testing.T) {
 		{From: 500, To: 599, Text: "no free worker", Class: limiter.ClassOverload, Mute: true},
 		{From: 400, To: 599, Code: "tired", Class: limiter.ClassUnused},
 		{From: 500, To: 500, Code: "server_error", Class: limiter.ClassServer, Begun: true},
+		{From: 400, To: 599, Code: "too_busy", Class: limiter.ClassConcurrency},
+		{From: 400, To: 599, Code: "too_long", Class: limiter.ClassQuota, Meter: limiter.InputTokens, HasMeter: true},
+		{From: 400, To: 599, Code: "too_quick", Class: limiter.ClassAcceleration, Meter: limiter.Tokens, HasMeter: true},
+		{From: 400, To: 599, Code: "too_many_today", Class: limiter.ClassSpend, Meter: limiter.Requests, HasMeter: true, Narrow: true},
 	}, want.Rules)
-	want.Types = slices.Concat([]provider.TypeStatus{{Type: "enhance_your_calm", Status: 420}, {Type: "tired", Status: 400}}, want.Types)
+	want.Types = slices.Concat([]provider.TypeStatus{{Type: "enhance_your_calm", Status: 420}, {Type: "tired", Status: 400}, {Type: "too_busy", Status: 400}, {Type: "too_long", Status: 400}, {Type: "too_quick", Status: 400}, {Type: "too_many_today", Status: 400}}, want.Types)
 	want.Headers = slices.Concat([]provider.HeaderRule{
 		{Name: "x-calls", Part: provider.PartLimit},
 		{Name: "x-in", Part: provider.PartLimit, Meter: limiter.InputTokens},
@@ -160,6 +168,26 @@ func TestOwnAnswers(t *testing.T) {
 		got := p.Read(&tc.answer, 0)
 		if got.Class != tc.class || got.RetryAfter != tc.wait || got.Refund != tc.refund {
 			t.Errorf("%s: %s, wait %v, %+v", name, provider.ClassName(got.Class), got.RetryAfter, got.Refund)
+		}
+	}
+}
+
+// TestOwnMeters: a rule says what its refusals are about, whatever the message names.
+func TestOwnMeters(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write(t, "weir.yaml", ownProviders)
+	p := mustLoad(t, "weir.yaml").Profile("gateway")
+	text := "limit of requests per min: Limit 500, Used 500"
+	for code, want := range map[string]limiter.Outcome{
+		"too_long":       {Class: limiter.ClassQuota, Named: limiter.InputTokens, HasNamed: true},
+		"too_quick":      {Class: limiter.ClassAcceleration, Named: limiter.InputTokens, HasNamed: true},
+		"too_many_today": {Class: limiter.ClassSpend, Narrow: true},
+		"too_busy":       {Class: limiter.ClassConcurrency},
+	} {
+		r := p.Read(&provider.Answer{Status: 400, ErrorType: code, Message: text}, 0)
+		got := p.Outcome(&r, &provider.Usage{})
+		if got.Class != want.Class || got.Named != want.Named || got.HasNamed != want.HasNamed || got.Narrow != want.Narrow {
+			t.Errorf("%s: %+v", code, got)
 		}
 	}
 }

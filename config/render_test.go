@@ -57,6 +57,7 @@ providers:
   - {status: 420, code: Enhance_Your_Calm, class: quota}
   - {status: 500, status_to: 599, text: "no free worker, #*", class: overload, retry_after: false}
   - {code: "007", class: spend, begun: true}
+  - {code: "008", class: spend, meter: requests}
   headers:
     requests: {limit: x-r}
     tokens: {limit: x-t, remaining: x-t-left, reset: x-t-reset}

@@ -59,6 +59,9 @@ type Rule struct {
 	Text string
 	// Class is what it means.
 	Class limiter.Class
+	// Meter is the meter whose limit refused, if HasMeter; otherwise the message may name it.
+	Meter    limiter.Meter
+	HasMeter bool
 	// Begun says that the upstream may have been at work on the call.
 	Begun bool
 	// Mute says that a wait that comes with it is not meant for it.
@@ -161,6 +164,8 @@ func (p *Profile) Check() error {
 			return p.wrong("rules", i, fmt.Sprintf("statuses %d to %d, want a range within 100 to 999", r.From, r.To))
 		case r.Class == limiter.ClassUnset || r.Class > limiter.ClassUnknown:
 			return p.wrong("rules", i, "no class")
+		case r.HasMeter && r.Meter > limiter.Tokens:
+			return p.wrong("rules", i, "no meter")
 		}
 	}
 	for i, t := range p.Types {

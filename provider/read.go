@@ -75,6 +75,12 @@ func (p *Profile) failed(r *Reading, a *Answer, h *headers, errorType string, st
 	case limiter.ClassQuota, limiter.ClassAcceleration:
 		at := 0
 		r.Named, at, r.HasNamed = p.meterIn(text, errorType)
+		if rule.HasMeter {
+			if r.Named != rule.Meter {
+				at = 0 // numbers after that name are another meter's
+			}
+			r.Named, r.HasNamed = rule.Meter, true
+		}
 		p.numbersIn(r, text, at)
 	case limiter.ClassSpend:
 		r.Narrow = rule.Narrow

@@ -623,7 +623,8 @@ type ProviderRule struct {
 	Text *string `protobuf:"bytes,4,opt,name=text,proto3,oneof" json:"text,omitempty"`
 	// What it means. quota: a rate limit is reached; acceleration: the rate grew too
 	// fast; concurrency: too many calls are in flight; entitlement: the credential may
-	// not do this; spend: the money, or the allowance of a day, is spent; overload: the
+	// not do this; spend: the organisation's money is spent, or, with meter, the quota's
+	// allowance of a day or so; overload: the
 	// upstream is overloaded; server: it failed; caller: the request was wrong;
 	// credential: it was not accepted; unused: the upstream did nothing for the call
 	// and counted nothing.
@@ -632,7 +633,13 @@ type ProviderRule struct {
 	RetryAfter *bool `protobuf:"varint,6,opt,name=retry_after,json=retryAfter,proto3,oneof" json:"retry_after,omitempty"`
 	// The upstream may have been at work on the call, so that nothing is given back of
 	// it. Default: false.
-	Begun         *bool `protobuf:"varint,7,opt,name=begun,proto3,oneof" json:"begun,omitempty"`
+	Begun *bool `protobuf:"varint,7,opt,name=begun,proto3,oneof" json:"begun,omitempty"`
+	// What the refusal is about: requests, input_tokens, output_tokens or tokens with class
+	// quota, acceleration or spend; in_flight with concurrency. Spent money that names what
+	// it is about is an allowance that only the quota has, and does not close the others of
+	// the organisation. Default: what the message says, else what the headers or weir's own
+	// count say is used up.
+	Meter         *string `protobuf:"bytes,8,opt,name=meter,proto3,oneof" json:"meter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -714,6 +721,13 @@ func (x *ProviderRule) GetBegun() bool {
 		return *x.Begun
 	}
 	return false
+}
+
+func (x *ProviderRule) GetMeter() string {
+	if x != nil && x.Meter != nil {
+		return *x.Meter
+	}
+	return ""
 }
 
 // ProviderHeaders names headers of answers, in any case of letters.
@@ -1940,7 +1954,7 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x13_counts_cache_readsB\x14\n" +
 	"\x12_output_accountingB\x12\n" +
 	"\x10_charges_refusedB\x0f\n" +
-	"\r_joint_tokensJ\x04\b\x06\x10\aR\x13reserves_max_tokens\"\xc9\x03\n" +
+	"\r_joint_tokensJ\x04\b\x06\x10\aR\x13reserves_max_tokens\"\xaf\x04\n" +
 	"\fProviderRule\x12'\n" +
 	"\x06status\x18\x01 \x01(\x04B\n" +
 	"\xbaH\a2\x05\x18\xe7\a(dH\x00R\x06status\x88\x01\x01\x12,\n" +
@@ -1954,7 +1968,8 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"credentialR\x06unusedH\x04R\x05class\x88\x01\x01\x12$\n" +
 	"\vretry_after\x18\x06 \x01(\bH\x05R\n" +
 	"retryAfter\x88\x01\x01\x12\x19\n" +
-	"\x05begun\x18\a \x01(\bH\x06R\x05begun\x88\x01\x01B\t\n" +
+	"\x05begun\x18\a \x01(\bH\x06R\x05begun\x88\x01\x01\x12Z\n" +
+	"\x05meter\x18\b \x01(\tB?\xbaH<r:R\brequestsR\finput_tokensR\routput_tokensR\x06tokensR\tin_flightH\aR\x05meter\x88\x01\x01B\t\n" +
 	"\a_statusB\f\n" +
 	"\n" +
 	"_status_toB\a\n" +
@@ -1962,7 +1977,8 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x05_textB\b\n" +
 	"\x06_classB\x0e\n" +
 	"\f_retry_afterB\b\n" +
-	"\x06_begun\"\xd2\x02\n" +
+	"\x06_begunB\b\n" +
+	"\x06_meter\"\xd2\x02\n" +
 	"\x0fProviderHeaders\x128\n" +
 	"\brequests\x18\x01 \x01(\v2\x1c.weir.config.v1.LimitHeadersR\brequests\x12?\n" +
 	"\finput_tokens\x18\x02 \x01(\v2\x1c.weir.config.v1.LimitHeadersR\vinputTokens\x12A\n" +
