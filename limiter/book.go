@@ -23,6 +23,8 @@ type reservation struct {
 	most     uint64 // of the output, by the caller's word; 0 if it gave none
 	counts   bool   // the quota counts what the model reads from the cache
 	leases   leases
+	taught   uint32          // attempts that were learned from
+	refused  *refusedAttempt // the latest one, while it may have been the last; nil if none
 
 	n    int
 	few  [inlineHolds]hold
@@ -190,7 +192,7 @@ func (b *book) bury(i uint32, ending Ending, now Instant) {
 	if r.cal != nil {
 		r.cal.open--
 	}
-	r.cal, r.quota, r.flow = nil, nil, nil
+	r.cal, r.quota, r.flow, r.refused = nil, nil, nil, nil
 	b.forget(now)
 }
 

@@ -40,7 +40,7 @@
 //   - pace.go, ramp.go, pacer.go: the learned pace of a meter, and of a quota
 //   - trust.go: whose word moves it; bars.go: rights that were refused; money.go: budgets
 //   - fair.go, line.go, turn.go, park.go, ceiling.go, order.go: who waits, and whose turn it is
-//   - book.go, settle.go, report.go, estimate.go, pool.go: reservations, reports, what calls cost
+//   - book.go, settle.go, attempt.go, report.go, estimate.go, pool.go: reservations, reports, what calls cost
 //   - learned.go: what is worth keeping over a restart; operate.go, view.go: for operators
 //
 // This package imports the standard library only.

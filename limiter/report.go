@@ -63,6 +63,11 @@ type Outcome struct {
 	// Progress says that the call goes on: what exceeds the reservation is charged,
 	// nothing is given back, and the reservation stays open. Headers count already.
 	Progress bool
+	// Attempt is which attempt of the call this is about, the first being 1, or, at its end,
+	// how many there were; 0 if nobody said. A report of Progress with an attempt and a
+	// Class that Refuses is about one which may have been tried again: it is learned from,
+	// once, if a later report shows that it was, or that the call goes on.
+	Attempt uint32
 	// Class is what the upstream's answer means. ClassUnset is ClassOK if usage is known
 	// and ClassUnknown otherwise.
 	Class Class
@@ -145,6 +150,9 @@ type Settlement struct {
 	// it was for, if this report said that it did.
 	Refused Class
 	Quota   string
+	// Attempt is how an earlier attempt of the call was refused, if it is this report that
+	// makes it learned from. Quota is then set too.
+	Attempt Class
 	// Event is what the refusal was taken for, and EventMeter whose pace it changed.
 	Event      EventKind
 	EventMeter Meter

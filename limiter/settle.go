@@ -130,43 +130,60 @@ func (l *Limiter) Report(now Instant, id ID, tenant string, o Outcome) Settlemen
 	if !o.Trusted {
 		r.clamp(&o)
 	}
+	if o.Progress && o.Attempt > 0 && o.Class.Refuses() {
+		return l.attempted(now, r, &o)
+	}
 	r.charged = r.actual(&o)
 	for j := range r.n {
 		if h := r.hold(j); !h.fixed {
 			l.rehold(now, h, r.wants(h, &o), !o.Progress)
 		}
 	}
+	var tried Settlement // of an earlier attempt
 	if o.Progress {
-		s = Settlement{Ending: Open, Applied: true, Charged: r.charged, ExpiresAt: r.expires}
+		l.concludeAttempt(now, r, &o, &tried)
 		before := l.pace(now, r, &o)
-		s.since(&before, r.pacer())
+		tried.Ending, tried.Applied, tried.Charged, tried.ExpiresAt = Open, true, r.charged, r.expires
+		adopted := tried.Adopted
+		tried.since(&before, r.pacer())
+		tried.Adopted = tried.Adopted || adopted
 		l.wake(now, r.shards)
-		return s
+		return tried
 	}
 	r.heard(now, &o)
-	before := l.pace(now, r, &o)
-	if o.Learn && !o.Trusted && r.pacer() != nil {
-		r.quota.owe(r.flow, &r.leases, r.quota.quota.cost(r.charged))
-	}
-	if o.Learn && r.cal != nil {
-		if o.HasInput {
-			r.cal.learnInput(r.estimate, r.believable(&o, o.Usage.InputTokens))
-		}
-		if o.HasOutput && !o.OutputFloor {
-			r.quota.learnOutput(now, r.cal, o.Usage.OutputTokens)
-		}
-	}
+	l.concludeAttempt(now, r, &o, &tried)
+	before := l.learn(now, r, &o)
 	var refusedBy string
 	if o.Class.Refuses() && r.quota != nil {
 		refusedBy = r.quota.quota.name
 	}
 	pacer := r.pacer()
 	s = l.end(now, i, r, Settled)
+	s.Attempt, s.Quota, s.Event, s.EventMeter = tried.Attempt, tried.Quota, tried.Event, tried.EventMeter
 	s.since(&before, pacer)
+	s.Adopted = s.Adopted || tried.Adopted
 	if refusedBy != "" {
 		s.Refused, s.Quota = o.Class, refusedBy
 	}
 	return s
+}
+
+// learn takes in what o, the last report of r, says of its quota and of its tenant's
+// estimates. It returns how the pacer stood before.
+func (l *Limiter) learn(now Instant, r *reservation, o *Outcome) (before mark) {
+	before = l.pace(now, r, o)
+	if o.Learn && !o.Trusted && r.pacer() != nil {
+		r.quota.owe(r.flow, &r.leases, r.quota.quota.cost(r.charged))
+	}
+	if o.Learn && r.cal != nil {
+		if o.HasInput {
+			r.cal.learnInput(r.estimate, r.believable(o, o.Usage.InputTokens))
+		}
+		if o.HasOutput && !o.OutputFloor {
+			r.quota.learnOutput(now, r.cal, o.Usage.OutputTokens)
+		}
+	}
+	return before
 }
 
 // pace lets the pace of r's quota learn from o, and returns what it was before.

@@ -22,8 +22,8 @@ const (
 	// loggedGoesOn: the call has not ended yet.
 	loggedGoesOn = logged(numSettled) + iota
 	// loggedAttempt: one attempt of a call that may be tried again. A reservation is
-	// settled once, by the call's own entry, which comes at its end: what an attempt
-	// says that the proxy tried again is not learned from.
+	// settled once, by the call's own entry, which comes at its end. An attempt that was
+	// refused is learned from, if the call was tried again.
 	loggedAttempt
 	// loggedOther: not about an HTTP call.
 	loggedOther
@@ -55,7 +55,9 @@ func (s *als) entry(ctx context.Context, a *active, words *vocabulary, e *alsv3.
 		}
 	case alsv3.AccessLogType_DownstreamPeriodic:
 		return s.goesOn(ctx, a, words, e)
-	case alsv3.AccessLogType_UpstreamEnd, alsv3.AccessLogType_UpstreamPoolReady, alsv3.AccessLogType_UpstreamPeriodic:
+	case alsv3.AccessLogType_UpstreamEnd:
+		return s.attempt(ctx, a, e)
+	case alsv3.AccessLogType_UpstreamPoolReady, alsv3.AccessLogType_UpstreamPeriodic:
 		return loggedAttempt
 	case alsv3.AccessLogType_DownstreamStart, alsv3.AccessLogType_DownstreamTunnelSuccessfullyEstablished:
 		return loggedGoesOn
@@ -77,13 +79,46 @@ func (s *als) goesOn(ctx context.Context, a *active, words *vocabulary, e *alsv3
 		return loggedGoesOn
 	}
 	r := words.reportOf(e)
-	if r.ref == (Ref{}) || !r.usage.any() {
+	if r.ref == (Ref{}) {
 		return loggedGoesOn
 	}
 	r.trusted = a.trusts(ctx, true)
-	r.progress, r.aborted, r.unsent = true, false, false
+	r.progress, r.aborted, r.unsent, r.attempt = true, false, false, 0
+	if !r.usage.any() { // it says that an attempt which was refused was not the last
+		r.status, r.errorType, r.headers = 0, "", nil
+		s.settler.goesOn(ctx, s.d.now(), a, &r)
+		return loggedGoesOn
+	}
 	s.settler.settle(ctx, s.d.now(), a, &r)
 	return loggedGoesOn
+}
+
+// attemptHeader is the request header by which a proxy counts its attempts.
+const attemptHeader = "x-envoy-attempt-count"
+
+// attempt takes in that an attempt was refused. Its entry has the answer's status and
+// headers, and nothing of what other filters said: the call is known by its request id,
+// and the kind of the refusal by what comes with it.
+func (s *als) attempt(ctx context.Context, a *active, e *alsv3.HTTPAccessLogEntry) logged {
+	r := report{
+		progress: true, trusted: a.trusts(ctx, true),
+		status: int(min(e.GetResponse().GetResponseCode().GetValue(), 999)),
+		ref:    Ref{RequestID: named(e.GetRequest().GetRequestId())},
+	}
+	for name, value := range e.GetRequest().GetRequestHeaders() {
+		if n, _, ok := parseAmount(value); ok && strings.EqualFold(name, attemptHeader) {
+			r.attempt = int(min(n, maxAttempts+1))
+		}
+	}
+	if !r.trusted || r.ref.RequestID == "" || r.attempt == 0 || r.attempt > maxAttempts || r.status < 400 {
+		return loggedAttempt
+	}
+	r.respondedWith(e.GetResponse().GetResponseHeaders())
+	if begun := e.GetCommonProperties().GetStartTime(); begun.IsValid() {
+		r.sent = limiter.InstantOf(begun.AsTime())
+	}
+	s.settler.attempt(ctx, s.d.now(), a, &r)
+	return loggedAttempt
 }
 
 // maxLogged bounds the names and values that are read from an entry: whoever sends

@@ -124,7 +124,12 @@ func (m *metrics) settled(s limiter.Settlement) {
 	if s.Quota == "" {
 		return
 	}
-	m.refusals.WithLabelValues(s.Quota, refusalNames[s.Refused]).Inc()
+	if s.Attempt.Refuses() {
+		m.refusals.WithLabelValues(s.Quota, refusalNames[s.Attempt]).Inc()
+	}
+	if s.Refused.Refuses() {
+		m.refusals.WithLabelValues(s.Quota, refusalNames[s.Refused]).Inc()
+	}
 	if s.Event != limiter.NoEvent {
 		m.events.WithLabelValues(s.Quota, s.EventMeter.String(), s.Event.String()).Inc()
 	}

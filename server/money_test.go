@@ -3,9 +3,9 @@ package server
 import (
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	alsv3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/weir-project/weir/limiter"
@@ -33,12 +33,12 @@ func haiku(org string) *weirv1.ReserveRequest {
 // ends has a gateway's access log say how the call of a reservation ended.
 func (w *world) ends(reservation string, e ending) {
 	w.t.Helper()
-	s := logStream(w.t, w.conn)
-	if err := s.Send(logs(e.entry("", "reservation="+reservation))); err != nil {
-		w.t.Fatal(err)
-	}
-	closed(w.t, s)
-	synctest.Wait()
+	w.says(e.entry("", "reservation="+reservation))
+}
+
+// setText puts a text into an entry that has what the proxy read of the answer.
+func setText(e *alsv3.HTTPAccessLogEntry, key, text string) {
+	e.CommonProperties.Metadata.FilterMetadata["envoy.llm"].Fields[key] = structpb.NewStringValue(text)
 }
 
 var noMoney = ending{status: 402, details: "via_upstream", attempts: 1, metadata: "error_type=billing_error"}
@@ -84,13 +84,8 @@ func TestWhatIsNotTheOrganisationsMoney(t *testing.T) {
 		"a workspace's cap": func(w *world, reservation string) {
 			full := ending{status: 400, details: "via_upstream", attempts: 1, metadata: "error_type=invalid_request_error"}
 			e := full.entry("", "reservation="+reservation)
-			e.CommonProperties.Metadata.FilterMetadata["envoy.llm"].Fields["error_message"] = structpb.NewStringValue("You have reached your specified workspace API usage limits.")
-			s := logStream(w.t, w.conn)
-			if err := s.Send(logs(e)); err != nil {
-				w.t.Fatal(err)
-			}
-			closed(w.t, s)
-			synctest.Wait()
+			setText(e, "error_message", "You have reached your specified workspace API usage limits.")
+			w.says(e)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

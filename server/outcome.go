@@ -33,6 +33,8 @@ type report struct {
 	// progress: the call goes on. aborted: the answer ended early, and what is known
 	// of its output is a lower bound. unsent: the call never reached the upstream.
 	progress, aborted, unsent bool
+	// attempt is which attempt of the call this is about, or how many there were; 0: unknown.
+	attempt int
 	// partial: what is known of the usage is not all of it.
 	partial bool
 	// oneOfTwo: the same call may be reported by another path, which may know more.
@@ -111,15 +113,19 @@ func (r *report) outcome(p *provider.Profile, read provider.Reading) limiter.Out
 	}
 	o := p.Outcome(&read, &used)
 	o.Progress, o.Sent, o.Trusted = r.progress, r.sent, r.trusted
+	o.Attempt = uint32(min(max(r.attempt, 0), maxAttempts))
 	o.OutputFloor = o.OutputFloor || r.aborted && !r.unsent || r.partial
 	o.Learn = o.Learn && !o.OutputFloor && !r.progress
 	if r.oneOfTwo && !r.unsent && !used.Any() && read.Refund == (provider.Refund{}) && !teaches(read.Class) {
 		// Nothing would change but that the reservation ended. Left open, it can still
 		// be settled by the other path; if nothing comes, it expires with the same charge.
-		o.Progress = true
+		o.Progress, o.Attempt = true, 0
 	}
 	return o
 }
+
+// maxAttempts bounds the attempts of one call that are told apart.
+const maxAttempts = 1000
 
 // teaches says whether a class is one that the quota learns from.
 func teaches(c limiter.Class) bool {
@@ -151,6 +157,9 @@ const (
 // conclude fills in what follows from a proxy's word.
 func (r *report) conclude(p *proxied) {
 	r.oneOfTwo = true
+	if p.hasAttempts {
+		r.attempt = p.attempts
+	}
 	r.unsent = p.refused || p.details == refusedByWeir ||
 		p.details != viaUpstream && (p.hasAttempts && p.attempts == 0 || neverSent(p.details))
 	if r.status == 429 && p.hasAttempts && p.attempts == 0 {

@@ -3,10 +3,12 @@ package server
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/weir-project/weir/limiter"
+	"github.com/weir-project/weir/provider"
 )
 
 // settled says what came of a report that a proxy sent.
@@ -118,6 +120,45 @@ func (s *settler) apply(ctx context.Context, now limiter.Instant, a *active, r *
 		return settledUnused
 	}
 	return settledNow
+}
+
+// attempt applies what a proxy says of an attempt, if that was refused in a way that can
+// be told without the text of the error: it leaves the reservation open.
+func (s *settler) attempt(ctx context.Context, now limiter.Instant, a *active, r *report) {
+	fill(&r.provider, a.provider)
+	p := a.Profile(r.provider)
+	read := r.reading(p, now)
+	s.d.metrics.odd(read.Odd)
+	if !telling(&read) {
+		return
+	}
+	if st, err := s.d.store.Report(ctx, now, r.ref, "", r.outcome(p, read)); err == nil && st.Applied {
+		s.d.metrics.settled(st)
+	}
+}
+
+// goesOn says of a call that it goes on.
+func (s *settler) goesOn(ctx context.Context, now limiter.Instant, a *active, r *report) {
+	if st, err := s.d.store.Report(ctx, now, r.ref, r.tenant, r.outcome(a.Profile(a.provider), provider.Reading{Class: limiter.ClassUnknown})); err == nil && st.Quota != "" {
+		s.d.metrics.settled(st)
+	}
+}
+
+// telling says whether status and headers alone tell what a refusal was for. A lack of
+// rights or of money has the status of a reached limit, but neither a wait nor a limit that
+// is used up comes with it.
+func telling(r *provider.Reading) bool {
+	switch r.Class {
+	case limiter.ClassOverload:
+		return true
+	case limiter.ClassQuota, limiter.ClassAcceleration:
+		usedUp := func(h limiter.HeaderState) bool {
+			return h.HasLimit && h.HasRemaining && h.Remaining == 0 && h.Limit > 0
+		}
+		return r.RetryAfter > 0 || slices.ContainsFunc(r.Headers[:], usedUp)
+	default:
+		return false
+	}
 }
 
 // unasked charges what was used by a call that nobody had asked for: weir was not

@@ -2,10 +2,7 @@ package server
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
-
-	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/weir-project/weir/limiter"
 	weirv1 "github.com/weir-project/weir/proto/weir/v1"
@@ -18,15 +15,10 @@ func TestOperatorsSeeTheStatedRamp(t *testing.T) {
 	inBubble(t, Options{Loaded: loaded(t, spec, "aaaaaaaaaaaa", nil)}, func(t *testing.T, w *world) {
 		refused := ending{status: 429, details: "via_upstream", attempts: 1, metadata: "error_type=rate_limit_error retry_after=5"}
 		e := refused.entry("", "reservation="+w.reserve(call("acme", 1000, 10)).GetReservation())
-		e.CommonProperties.Metadata.FilterMetadata["envoy.llm"].Fields["error_message"] = structpb.NewStringValue(
-			"This request would exceed your organization’s maximum usage increase rate for input tokens per minute (org: o, model: m). " +
+		setText(e, "error_message",
+			"This request would exceed your organization’s maximum usage increase rate for input tokens per minute (org: o, model: m). "+
 				"Your current limit is 58,276 input tokens per minute, and will increase to 68,276 at the next minute boundary.")
-		s := logStream(t, w.conn)
-		if err := s.Send(logs(e)); err != nil {
-			t.Fatal(err)
-		}
-		closed(t, s)
-		synctest.Wait()
+		w.says(e)
 		pace := func() *weirv1.PaceState { return w.explain("acme").GetPaces()[1] }
 		if p := pace(); p.GetRampPerMinute() != 58_276 || p.GetRatePerMinute() != 58_276 || p.GetLimitPerMinute() != 80_000 ||
 			p.GetLastEvent() != "ramp" || p.GetLastClass() != "acceleration" || p.GetProbesSpent() != 0 {

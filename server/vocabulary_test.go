@@ -307,11 +307,11 @@ func TestReports(t *testing.T) {
 	}{
 		"compact": {
 			[]string{"request_id=d016 " + ref + " status=200 details=via_upstream attempts=1 input_tokens=25 cache_creation_input_tokens=7 cache_read_input_tokens=100 output_tokens=42 last_event=message_stop"},
-			report{ref: Ref{ID: id, RequestID: "d016"}, status: 200, usage: reportedUsage{25, 7, 100, 42, true, true, true, true}},
+			report{ref: Ref{ID: id, RequestID: "d016"}, status: 200, attempt: 1, usage: reportedUsage{25, 7, 100, 42, true, true, true, true}},
 		},
 		"refused by the upstream": {
 			[]string{ref + " status=429 details=via_upstream attempts=1 error_type=rate_limit_error error_message=" + long + " retry-after=7 anthropic-ratelimit-requests-limit=50"},
-			report{ref: Ref{ID: id}, status: 429, errorType: "rate_limit_error", errorMessage: long[:maxText], retryAfter: "7", attributes: []limiter.Entry{{Key: "anthropic-ratelimit-requests-limit", Value: "50"}}},
+			report{ref: Ref{ID: id}, status: 429, attempt: 1, errorType: "rate_limit_error", errorMessage: long[:maxText], retryAfter: "7", attributes: []limiter.Entry{{Key: "anthropic-ratelimit-requests-limit", Value: "50"}}},
 		},
 		"own denial":                  {[]string{"request_id=d status=429 details=request_rate_limited attempts=0 retry-after=3"}, report{ref: Ref{RequestID: "d"}, status: 429, retryAfter: "3", unsent: true, aborted: true}},
 		"own denial without details":  {[]string{"request_id=d status=429 attempts=0"}, report{ref: Ref{RequestID: "d"}, status: 429, unsent: true}},
@@ -330,7 +330,7 @@ func TestReports(t *testing.T) {
 				"llm_phase=settle unit=cache_read_input_tokens hits:100",
 				"llm_phase=settle unit=output_tokens hits:42",
 			},
-			report{ref: Ref{ID: id, RequestID: "fcc8"}, status: 200, usage: reportedUsage{25, 7, 100, 42, true, true, true, true}},
+			report{ref: Ref{ID: id, RequestID: "fcc8"}, status: 200, attempt: 1, usage: reportedUsage{25, 7, 100, 42, true, true, true, true}},
 		},
 		"per unit, units first": {
 			[]string{"llm_phase=settle unit=output_tokens hits:42", "llm_phase=settle " + ref + " status=200 details=upstream_reset_after_response_started{x} hits:0"},

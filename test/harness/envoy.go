@@ -59,6 +59,9 @@ type EnvoyOptions struct {
 	Weirs []int
 	// Patience is how long Envoy waits for weir's answer. Zero: as the example says.
 	Patience time.Duration
+	// Retries makes Envoy try calls again that the upstream answered with a 429, and log each
+	// attempt. For access-log.yaml.
+	Retries bool
 }
 
 // StartEnvoy starts Envoy with a file of examples/envoy, in which only the addresses
@@ -98,6 +101,23 @@ func StartEnvoyWith(t testing.TB, up *Upstream, o EnvoyOptions) *Envoy {
 	return e
 }
 
+// attemptLog makes the router of an example log each attempt.
+const attemptLog = `              upstream_log:
+              - name: envoy.access_loggers.http_grpc
+                typed_config:
+                  "@type": type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig
+                  common_config:
+                    log_name: upstream
+                    transport_api_version: V3
+                    buffer_flush_interval: 0.1s
+                    grpc_service: { envoy_grpc: { cluster_name: weir } }
+                  additional_request_headers_to_log: [x-envoy-attempt-count]
+                  additional_response_headers_to_log:
+                  - retry-after
+                  - anthropic-ratelimit-requests-limit
+                  - anthropic-ratelimit-requests-remaining
+`
+
 // vary replaces what differs from the example besides addresses.
 func (o EnvoyOptions) vary(text string) (string, error) {
 	replace := func(old, by string) error {
@@ -110,6 +130,18 @@ func (o EnvoyOptions) vary(text string) (string, error) {
 	if o.Patience > 0 {
 		if err := replace("              timeout: 2s\n", fmt.Sprintf("              timeout: %gs\n", o.Patience.Seconds())); err != nil {
 			return "", err
+		}
+	}
+	if o.Retries {
+		const once = `{ retry_on: "connect-failure,refused-stream,reset-before-request", num_retries: 1 }`
+		const router = `"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router` + "\n"
+		for old, by := range map[string]string{
+			once:   `{ retry_on: retriable-status-codes, retriable_status_codes: [429], num_retries: 3, rate_limited_retry_back_off: { reset_headers: [{ name: retry-after, format: SECONDS }], max_interval: 30s } }`,
+			router: router + attemptLog,
+		} {
+			if err := replace(old, by); err != nil {
+				return "", err
+			}
 		}
 	}
 	if len(o.Weirs) == 0 {
