@@ -26,6 +26,7 @@ type history struct {
 	played []func(*Limiter, *strings.Builder)
 	log    strings.Builder
 	gates  [3]Instant
+	money  Instant // until when a gateway says that there is none
 	quotas QuotaSpec
 }
 
@@ -119,6 +120,9 @@ func (h *history) took(d Decision) {
 				h.t.Fatalf("let in at %d for %s later, while %s is closed until %d", h.now, d.Delay, Meter(m), gate)
 			}
 		}
+		if h.now < h.money {
+			h.t.Fatalf("let in at %d, while there is no money until %d", h.now, h.money)
+		}
 		if d.Delay > 250*time.Millisecond {
 			h.t.Fatalf("a delay of %s", d.Delay)
 		}
@@ -158,6 +162,8 @@ func (h *history) report() {
 		HasInput:   rapid.Bool().Draw(t, "knows in"), HasOutput: rapid.Bool().Draw(t, "knows out"), Learn: rapid.Bool().Draw(t, "learn"),
 		RefundRequests: rapid.Bool().Draw(t, "refund r"), RefundInput: rapid.Bool().Draw(t, "refund i"), RefundOutput: rapid.Bool().Draw(t, "refund o"),
 		Sent: h.now.Add(-time.Duration(rapid.Int64Range(-1e9, 1e10).Draw(t, "sent"))), Progress: rapid.IntRange(0, 5).Draw(t, "progress") == 0,
+		Narrow: rapid.Bool().Draw(t, "narrow"), Attempt: uint32(max(0, rapid.IntRange(-3, 3).Draw(t, "attempt"))),
+		Ramp: rapid.SampledFrom(odd).Draw(t, "ramp"), RampNext: rapid.SampledFrom(odd).Draw(t, "ramp next"),
 	}
 	for m := range o.Headers {
 		o.Headers[m] = HeaderState{
@@ -222,6 +228,7 @@ func (h *history) check() {
 	for m, d := range p.paces {
 		for name, v := range map[string]float64{
 			"rate": d.limit, "target": d.target, "burst": d.burst, "backlog": d.backlog, "outstanding": d.outstanding, "depth": d.depth,
+			"ramp": d.ramp.rate, "step": d.ramp.step, "rate in force": d.perMinute(),
 		} {
 			if math.IsNaN(v) || math.IsInf(v, 0) || v < 0 {
 				h.t.Fatalf("%s of %s is %v", name, Meter(m), v)
@@ -233,8 +240,12 @@ func (h *history) check() {
 		if p.capped && p.configured[m] > 0 && d.limit > p.configured[m] {
 			h.t.Fatalf("%s: %v a minute, above the configured %v", Meter(m), d.limit, p.configured[m])
 		}
+		if d.perMinute() > d.limit {
+			h.t.Fatalf("%s: %v a minute are in force, and %v were learned", Meter(m), d.perMinute(), d.limit)
+		}
 		h.gates[m] = d.gate
 	}
+	h.money = h.l.money.get(st[0].payer).shutUntil()
 	if n := st[0].line.len() + st[0].parked; n != len(h.held) {
 		h.t.Fatalf("%d are held, the line has %d", len(h.held), n)
 	}
