@@ -80,6 +80,8 @@ type Options struct {
 	// MaxInFlight bounds the calls in flight; more are refused at once. 0 means
 	// DefaultMaxInFlight.
 	MaxInFlight int
+	// Ratelimit is for domains of files of envoyproxy/ratelimit.
+	Ratelimit RatelimitOptions
 }
 
 // withDefaults returns o, filled in and checked.
@@ -103,6 +105,7 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.MaxConnectionsPerPeer, DefaultMaxConnectionsPerPeer)
 	setDefault(&o.MaxInFlight, DefaultMaxInFlight)
 	setDefault(&o.Version, "unknown")
+	o.Ratelimit.Headers = o.Ratelimit.Headers.withDefaults()
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
