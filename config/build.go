@@ -38,6 +38,8 @@ type builder struct {
 	domains    []*domainTree
 	byName     map[string]*domainTree
 	rules      int
+
+	mergeDomains bool // see Options
 }
 
 func newBuilder(r *report) *builder {
@@ -49,17 +51,20 @@ type domainTree struct {
 	name string
 	root ruleNode
 	// ratelimit is where a file of envoyproxy/ratelimit defined the domain: only one
-	// may.
+	// may, unless domains are merged.
 	ratelimit *place
 }
 
 // ruleNode is a node of a domain's tree of rules.
 type ruleNode struct {
-	spec     limiter.RuleSpec // without Rules
-	first    place            // where the node came up first
-	rule     *place           // the rule that ends here, if one does
-	children []*ruleNode
-	index    map[limiter.Entry]*ruleNode
+	spec  limiter.RuleSpec // without Rules
+	first place            // where the node came up first
+	// ratelimit says that a file of envoyproxy/ratelimit has it: the next descriptor
+	// alike in such a file is a duplicate.
+	ratelimit bool
+	rule      *place // the rule that ends here, if one does
+	children  []*ruleNode
+	index     map[limiter.Entry]*ruleNode
 }
 
 // domain returns the domain of that name, new if need be.

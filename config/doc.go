@@ -45,6 +45,10 @@ type Loaded struct {
 	// take part in Digest.
 	Server []Setting
 
+	// Missing says that this stands for no configuration at all, because there has not
+	// been a valid one yet; see [Options.LoadFirst]. Nothing can be decided by it.
+	Missing bool
+
 	// described are the files' own words for Providers.
 	described []*configv1.Provider
 

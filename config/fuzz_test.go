@@ -47,7 +47,7 @@ func FuzzLoad(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r := &report{}
 		s := snapshot{files: []source{{path: "f.yaml", data: data}}}
-		l, err := build([]string{"f.yaml"}, s, r, nil)
+		l, err := Options{}.build([]string{"f.yaml"}, s, r, nil)
 		var problems *Error
 		switch {
 		case err == nil && (l == nil || l.Plan == nil || l.Digest == ""):
@@ -150,7 +150,7 @@ func TestBombs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := &report{}
-			l, err := build([]string{"f.yaml"}, snapshot{files: []source{{path: "f.yaml", data: []byte(text)}}}, r, nil)
+			l, err := Options{}.build([]string{"f.yaml"}, snapshot{files: []source{{path: "f.yaml", data: []byte(text)}}}, r, nil)
 			if err == nil {
 				t.Errorf("loaded %d rules, want an error", l.Rules)
 			}

@@ -14,16 +14,13 @@ import (
 // begins with a dot. With no paths it returns the built-in plan. Limits that prev
 // (which may be nil) has too keep their counters. The error is an [*Error]. Load
 // keeps nothing of paths and may be called from any goroutine.
-func Load(paths []string, prev *Loaded) (*Loaded, error) {
-	r := &report{}
-	return build(paths, gather(paths, r), r, prev)
-}
+func Load(paths []string, prev *Loaded) (*Loaded, error) { return Options{}.Load(paths, prev) }
 
 // build makes a configuration of what was read.
-func build(paths []string, s snapshot, r *report, prev *Loaded) (*Loaded, error) {
+func (o Options) build(paths []string, s snapshot, r *report, prev *Loaded) (*Loaded, error) {
 	l := &Loaded{Spec: builtinSpec(), Vocabulary: DefaultVocabulary(), Sources: []string{Builtin}, state: s.state}
 	if len(paths) > 0 && !s.partial {
-		b := read(s.files, r)
+		b := o.read(s.files, r)
 		l.Spec, l.Vocabulary, l.Sources = b.spec(), b.vocabulary, nil
 		l.Providers, l.Gateways, l.described = b.providers, b.gateways, b.words
 		for _, f := range s.files {
@@ -52,8 +49,9 @@ func build(paths []string, s snapshot, r *report, prev *Loaded) (*Loaded, error)
 
 // read parses and translates files. The llm blocks and the providers come first, since
 // they decide what rules and quotas mean.
-func read(files []source, r *report) *builder {
+func (o Options) read(files []source, r *report) *builder {
 	b := newBuilder(r)
+	b.mergeDomains = o.MergeDomains
 	var natives []*native
 	var ratelimits []*document
 	for _, file := range files {

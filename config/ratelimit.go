@@ -65,7 +65,7 @@ func readRatelimit(d *document, b *builder) {
 		return
 	}
 	domain := b.domain(name)
-	if domain.ratelimit != nil {
+	if domain.ratelimit != nil && !b.mergeDomains {
 		f.report.at(d, at.node, "duplicate domain '%s' in config file, expected each domain in one file; also at %s",
 			shorten(name), domain.ratelimit)
 		return
@@ -120,7 +120,7 @@ func (f *ratelimitFile) descriptor(n *yaml.Node, parent *ruleNode, path string, 
 	}
 	at := place{f.doc, n}
 	node, isNew := parent.child(key, value, at)
-	if !isNew && node.first.doc == f.doc {
+	if !isNew && node.ratelimit {
 		f.report.at(f.doc, n, "duplicate descriptor composite key '%s', expected each once; also at %s", shorten(path), node.first)
 		return
 	}
@@ -131,7 +131,7 @@ func (f *ratelimitFile) descriptor(n *yaml.Node, parent *ruleNode, path string, 
 		f.report.at(f.doc, n, "share_threshold is not as share_values of the rule that begins alike, expected the same; also at %s", node.first)
 		return
 	}
-	node.first = at // the next descriptor alike in this file is a duplicate
+	node.first, node.ratelimit = at, true
 	f.fill(n, node, path, at)
 	f.descriptors(n, node, path, depth+1)
 }

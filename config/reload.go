@@ -30,10 +30,11 @@ func Watch(ctx context.Context, paths []string, first *Loaded, apply func(*Loade
 // Kubernetes swaps. It reads a change only when the files have come to rest, and all
 // of them anew. Its methods are safe for concurrent use; Run is called once.
 type Reloader struct {
-	paths []string
-	apply func(*Loaded)
-	fail  func(error)
-	asked chan struct{}
+	paths   []string
+	options Options
+	apply   func(*Loaded)
+	fail    func(error)
+	asked   chan struct{}
 
 	current *Loaded
 	// seen is the state of the files that was applied or reported last.
@@ -49,8 +50,13 @@ type Reloader struct {
 // the files that is not valid; the last valid configuration then stays the current
 // one. Both are called from Run's goroutine, one call at a time.
 func NewReloader(paths []string, first *Loaded, apply func(*Loaded), fail func(error)) *Reloader {
+	return Options{}.NewReloader(paths, first, apply, fail)
+}
+
+// NewReloader is [NewReloader] for files that are read as o says.
+func (o Options) NewReloader(paths []string, first *Loaded, apply func(*Loaded), fail func(error)) *Reloader {
 	r := &Reloader{
-		paths: paths, apply: apply, fail: fail,
+		paths: paths, options: o, apply: apply, fail: fail,
 		asked: make(chan struct{}, 1), current: first, poll: pollEvery,
 	}
 	if first != nil {
@@ -115,7 +121,7 @@ func (r *Reloader) pollPeriod(w *watch) time.Duration {
 // what it read.
 func (r *Reloader) check(ctx context.Context, w *watch, force bool) (again bool) {
 	problems := &report{}
-	s := gather(r.paths, problems)
+	s := r.options.gather(r.paths, problems)
 	again = w.follow(s.dirs)
 	if s.state == r.seen && !force {
 		return again
@@ -125,7 +131,7 @@ func (r *Reloader) check(ctx context.Context, w *watch, force bool) (again bool)
 	}
 	again = w.follow(s.dirs) || again // what has gone meanwhile may come back
 	r.seen = s.state
-	next, err := build(r.paths, s, problems, r.current)
+	next, err := r.options.build(r.paths, s, problems, r.current)
 	if err != nil {
 		r.fail(err)
 		return again
@@ -145,7 +151,7 @@ func (r *Reloader) settle(ctx context.Context, s snapshot, problems *report) (sn
 		case <-time.After(quiet / 2):
 		}
 		p := &report{}
-		next := gather(r.paths, p)
+		next := r.options.gather(r.paths, p)
 		if next.state == s.state || time.Now().After(deadline) {
 			return next, p
 		}

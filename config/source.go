@@ -41,8 +41,8 @@ type snapshot struct {
 }
 
 // gather reads the files that paths name; what cannot be read is reported to r.
-func gather(paths []string, r *report) snapshot {
-	g := gatherer{report: r, seen: map[string]bool{}, dirs: wanted{}}
+func (o Options) gather(paths []string, r *report) snapshot {
+	g := gatherer{Options: o, report: r, seen: map[string]bool{}, dirs: wanted{}}
 	for _, p := range paths {
 		g.path(filepath.Clean(p))
 	}
@@ -73,6 +73,7 @@ func stateOf(files []source, r *report) fingerprint {
 
 // gatherer walks directories and reads files, within the bounds.
 type gatherer struct {
+	Options
 	report  *report
 	seen    map[string]bool // cleaned file names, and real names of directories
 	dirs    wanted
@@ -89,12 +90,13 @@ func (g *gatherer) path(p string) {
 	g.links(filepath.Dir(p))
 	info, err := os.Stat(p)
 	switch {
+	case err != nil && g.MayBeEmpty && errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		g.report.file(p, "cannot be read: %s", reason(err))
 	case info.IsDir():
 		before := len(g.found)
 		g.walk(p, 0)
-		if len(g.found) == before && !g.full && !g.report.failed() {
+		if len(g.found) == before && !g.MayBeEmpty && !g.full && !g.report.failed() {
 			g.report.file(p, "no *.yaml or *.yml file in this directory, expected at least one")
 		}
 	default:
@@ -115,7 +117,7 @@ func (g *gatherer) links(dir string) {
 
 // walk collects the YAML files below dir. Links are followed, but none twice.
 // Names that begin with a dot are left out: so is what Kubernetes keeps behind the
-// links of a mounted ConfigMap.
+// links of a mounted ConfigMap. Files of such names are read if DotFiles is set.
 func (g *gatherer) walk(dir string, depth int) {
 	real, err := filepath.EvalSymlinks(dir)
 	if err != nil {
@@ -140,7 +142,7 @@ func (g *gatherer) walk(dir string, depth int) {
 			g.bound(dir, "more than %d files in all, expected a directory of configuration", maxEntries)
 			return
 		}
-		if !strings.HasPrefix(e.Name(), ".") {
+		if !strings.HasPrefix(e.Name(), ".") || g.DotFiles && e.Type().IsRegular() {
 			g.entry(filepath.Join(dir, e.Name()), depth)
 		}
 	}
