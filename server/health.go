@@ -1,6 +1,7 @@
 package server
 
 import (
+	"sync"
 	"sync/atomic"
 
 	"google.golang.org/grpc/health"
@@ -15,16 +16,38 @@ const rateLimitService = "ratelimit"
 type readiness struct {
 	ready atomic.Bool
 	grpc  *health.Server
+
+	mu              sync.Mutex
+	open, hasConfig bool // guarded by mu
 }
 
 func newReadiness() *readiness {
-	r := &readiness{grpc: health.NewServer()}
+	r := &readiness{grpc: health.NewServer(), hasConfig: true}
 	r.set(false)
 	return r
 }
 
 // set says whether new work is welcome.
-func (r *readiness) set(ready bool) {
+func (r *readiness) set(open bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.open = open
+	r.tell()
+}
+
+// configured says whether there is a configuration to serve new work with.
+func (r *readiness) configured(has bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.hasConfig != has {
+		r.hasConfig = has
+		r.tell()
+	}
+}
+
+// tell puts at every door what set and configured said. The caller holds mu.
+func (r *readiness) tell() {
+	ready := r.open && r.hasConfig
 	r.ready.Store(ready)
 	status := healthpb.HealthCheckResponse_NOT_SERVING
 	if ready {

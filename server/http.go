@@ -25,7 +25,7 @@ import (
 // newHTTP builds the HTTP server. It encrypts where the gRPC port does and others can
 // reach it: on this machine alone, probes and scrapes need no key.
 func (s *Server) newHTTP() (*http.Server, error) {
-	if s.options.TLS.on() && !local(s.httpListener.Addr()) {
+	if s.options.TLS.on() && !s.options.PlainHTTP && !local(s.httpListener.Addr()) {
 		id, err := newIdentity(s.options.TLS, s.options.Logger, "http/1.1")
 		if err != nil {
 			return nil, err

@@ -32,6 +32,11 @@ const (
 	DefaultMaxConnections = 4096
 	// DefaultMaxConnectionsPerPeer bounds the connections of one peer to each port.
 	DefaultMaxConnectionsPerPeer = 256
+	// DefaultMaxConnectionAge is the age from which a gRPC connection takes no new calls.
+	DefaultMaxConnectionAge = 30 * time.Minute
+	// DefaultMaxConnectionAgeGrace is how long it then stays for streams: they end by
+	// themselves before that, so that nothing on them is lost.
+	DefaultMaxConnectionAgeGrace = maxSessionAge + 5*time.Minute
 	// DefaultMaxInFlight bounds the calls in flight, on all connections together.
 	DefaultMaxInFlight = 10_000
 )
@@ -52,6 +57,8 @@ type Options struct {
 	// Paths are the files and directories that Loaded came from. They are watched, and
 	// what they say next is put in force. None: nothing is watched.
 	Paths []string
+	// Options says how they are read.
+	Reading config.Options
 	// Logger gets the log. Nil: slog.Default.
 	Logger *slog.Logger
 	// Planned, unless nil, is called with each plan that follows the first, before it
@@ -80,6 +87,18 @@ type Options struct {
 	// MaxInFlight bounds the calls in flight; more are refused at once. 0 means
 	// DefaultMaxInFlight.
 	MaxInFlight int
+	// PlainHTTP leaves the HTTP port without TLS, whoever can reach it.
+	PlainHTTP bool
+	// DebugAddr, unless empty, is where profiles and the rules in force are shown, as
+	// host:port and without TLS.
+	DebugAddr string
+	// MaxConnectionAge is the age from which a gRPC connection takes no new calls, and
+	// MaxConnectionAgeGrace how long calls under way on it may then take. 0 means
+	// DefaultMaxConnectionAge and DefaultMaxConnectionAgeGrace.
+	MaxConnectionAge, MaxConnectionAgeGrace time.Duration
+	// ReadyWithConfig says that the server is not ready while its configuration is
+	// Missing.
+	ReadyWithConfig bool
 	// Ratelimit is for domains of files of envoyproxy/ratelimit.
 	Ratelimit RatelimitOptions
 }
@@ -93,6 +112,8 @@ func (o Options) withDefaults() (Options, error) {
 		return o, errors.New("server: no configuration: set Options.Loaded")
 	case o.MaxConnections < 0 || o.MaxConnectionsPerPeer < 0 || o.MaxInFlight < 0:
 		return o, errors.New("server: Options.MaxConnections, Options.MaxConnectionsPerPeer and Options.MaxInFlight are 0 or more")
+	case o.MaxConnectionAge < 0 || o.MaxConnectionAgeGrace < 0:
+		return o, errors.New("server: Options.MaxConnectionAge and Options.MaxConnectionAgeGrace are 0s or more")
 	}
 	if err := o.TLS.check(); err != nil {
 		return o, err
@@ -103,6 +124,8 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.StopTimeout, DefaultStopTimeout)
 	setDefault(&o.MaxConnections, DefaultMaxConnections)
 	setDefault(&o.MaxConnectionsPerPeer, DefaultMaxConnectionsPerPeer)
+	setDefault(&o.MaxConnectionAge, DefaultMaxConnectionAge)
+	setDefault(&o.MaxConnectionAgeGrace, DefaultMaxConnectionAgeGrace)
 	setDefault(&o.MaxInFlight, DefaultMaxInFlight)
 	setDefault(&o.Version, "unknown")
 	o.Ratelimit.Headers = o.Ratelimit.Headers.withDefaults()

@@ -170,6 +170,9 @@ func (s *rls) decide(ctx context.Context, c *rlsCall) (err error) {
 	if err := c.request.check(); err != nil {
 		return err
 	}
+	if a.Missing {
+		return status.Error(codes.Unavailable, "no rate limit configuration loaded")
+	}
 	if r := c.request.unacceptable(); r != nil && !s.reportsOnly(a, c) {
 		c.refuse(r)
 		return nil

@@ -31,9 +31,10 @@ type Server struct {
 	logs    *als
 
 	grpcListener, httpListener net.Listener
+	debugListener              net.Listener // nil if nothing is shown
 	httpsOn                    bool
 	grpc                       *grpc.Server
-	http                       *http.Server
+	http, debug                *http.Server
 
 	// cut is ended when held callers and open streams are to be finished.
 	cut    context.Context
@@ -60,6 +61,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{options: o, ready: newReadiness(), base: o.Loaded}
+	s.ready.configured(!o.ReadyWithConfig || !o.Loaded.Missing)
 	s.cut, s.cutNow = context.WithCancel(context.Background())
 	s.stop, s.stopNow = context.WithCancel(context.Background())
 	m := newMetrics(o.Version)
@@ -68,7 +70,7 @@ func New(o Options) (*Server, error) {
 	s.logs = newALS(s.d)
 	s.rls = newRLS(s.d)
 	if len(o.Paths) > 0 {
-		s.reloader = config.NewReloader(o.Paths, o.Loaded, s.Apply, s.refuse)
+		s.reloader = o.Reading.NewReloader(o.Paths, o.Loaded, s.Apply, s.refuse)
 	}
 	if err := s.listen(); err != nil {
 		return nil, err
@@ -92,6 +94,11 @@ func (s *Server) listen() (err error) {
 	if err != nil {
 		return err
 	}
+	if o.DebugAddr != "" {
+		if err := s.listenDebug(refused); err != nil {
+			return err
+		}
+	}
 	if s.grpc, err = s.newGRPC(); err != nil {
 		return err
 	}
@@ -105,7 +112,7 @@ func (s *Server) Close() error {
 		s.grpc.Stop()
 	}
 	var errs []error
-	for _, l := range []net.Listener{s.grpcListener, s.httpListener} {
+	for _, l := range []net.Listener{s.grpcListener, s.httpListener, s.debugListener} {
 		if l != nil {
 			errs = append(errs, l.Close())
 		}
@@ -126,10 +133,7 @@ func (s *Server) newGRPC() (*grpc.Server, error) {
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: 30 * time.Second, Timeout: 10 * time.Second,
 			MaxConnectionIdle: 15 * time.Minute,
-			// An old connection takes no new calls, and is closed when its last stream has
-			// ended. Streams end by themselves after maxSessionAge, so that nothing on them
-			// is lost.
-			MaxConnectionAge: 30 * time.Minute, MaxConnectionAgeGrace: maxSessionAge + 5*time.Minute,
+			MaxConnectionAge:  s.options.MaxConnectionAge, MaxConnectionAgeGrace: s.options.MaxConnectionAgeGrace,
 		}),
 		grpc.NumStreamWorkers(256),
 		grpc.WaitForHandlers(true),
@@ -209,6 +213,7 @@ func (s *Server) put(l *config.Loaded) {
 		s.options.Planned(l.Plan)
 	}
 	s.d.apply(l)
+	s.ready.configured(true)
 	s.options.Logger.Info("configuration in force", slog.String("plan", l.Digest),
 		slog.Int("quotas", l.Quotas), slog.Int("rules", l.Rules))
 }
@@ -243,11 +248,14 @@ func (s *Server) Stop() { s.stopNow() }
 func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() { failed <- s.serveGRPC() })
 	running.Go(func() { failed <- s.serveHTTP() })
+	if s.debug != nil {
+		running.Go(func() { failed <- s.serveDebug() })
+	}
 	running.Go(func() { s.watchOverflow(ctx) })
 	if s.reloader != nil {
 		running.Go(func() { s.watch(ctx) })
@@ -300,6 +308,9 @@ func (s *Server) drain() {
 		case <-pause.C:
 		case <-s.stop.Done():
 		}
+	}
+	if s.debug != nil {
+		_ = s.debug.Close() // a profile that somebody takes is not waited for
 	}
 	s.logs.drain()
 	s.cutNow()

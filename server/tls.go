@@ -22,6 +22,12 @@ type TLSFiles struct {
 	// ClientCAFile, if set, makes every client show a certificate that these
 	// authorities have signed.
 	ClientCAFile string
+	// ClientName, if set, is a name that must be in the certificate of every client: of a
+	// host, as clients would check that of a server, or an address. It needs ClientCAFile.
+	ClientName string
+	// AllowTLS12 accepts that version too: some proxies do not offer a newer one to whom
+	// they call unless told to.
+	AllowTLS12 bool
 }
 
 // on says whether TLS is asked for.
@@ -31,10 +37,31 @@ func (f TLSFiles) check() error {
 	switch {
 	case (f.CertFile == "") != (f.KeyFile == ""):
 		return errors.New("server: a certificate needs its key, and a key its certificate: give both --tls-cert and --tls-key")
+	case f.ClientName != "" && f.ClientCAFile == "":
+		return errors.New("server: names in certificates of clients mean something only where it is known who signs them: give TLSFiles.ClientCAFile too")
 	case f.ClientCAFile != "" && !f.on():
 		return errors.New("server: client certificates are checked over TLS only: give --tls-cert and --tls-key too")
 	}
 	return nil
+}
+
+// oldest is the lowest version of TLS that is spoken.
+func (f TLSFiles) oldest() uint16 {
+	if f.AllowTLS12 {
+		return tls.VersionTLS12
+	}
+	return tls.VersionTLS13
+}
+
+// verifyClient checks the name of a client whose chain of certificates is good.
+func (f TLSFiles) verifyClient(c tls.ConnectionState) error {
+	if f.ClientName == "" {
+		return nil
+	}
+	if len(c.PeerCertificates) == 0 {
+		return errors.New("the client shows no certificate")
+	}
+	return c.PeerCertificates[0].VerifyHostname(f.ClientName)
 }
 
 // recheckTLS is how often the files are looked at, while there are handshakes.
@@ -65,7 +92,7 @@ func newIdentity(files TLSFiles, log *slog.Logger, protos ...string) (*identity,
 // server returns a configuration that asks id at every handshake.
 func (id *identity) server() *tls.Config {
 	return &tls.Config{
-		MinVersion: tls.VersionTLS13,
+		MinVersion: id.files.oldest(),
 		NextProtos: id.protos,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			return id.current(), nil
@@ -113,7 +140,7 @@ func (id *identity) load() error {
 	if err != nil {
 		return fmt.Errorf("server: %s and %s are not a certificate and its key: %w", id.files.CertFile, id.files.KeyFile, err)
 	}
-	c := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: id.protos, Certificates: []tls.Certificate{pair}}
+	c := &tls.Config{MinVersion: id.files.oldest(), NextProtos: id.protos, Certificates: []tls.Certificate{pair}, VerifyConnection: id.files.verifyClient}
 	if id.files.ClientCAFile != "" {
 		c.ClientCAs = x509.NewCertPool()
 		if !c.ClientCAs.AppendCertsFromPEM(read[2]) {

@@ -9,6 +9,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -204,4 +206,45 @@ func TestAnIdentityIsReadAgainWhenItsFilesChange(t *testing.T) {
 			t.Errorf("serial %d, want 9", n)
 		}
 	})
+}
+
+// A client's certificate must hold the name that is asked for, where one is.
+func TestClientsAreWhoTheyMustBe(t *testing.T) {
+	ours := newAuthority(t)
+	for name, welcome := range map[string]bool{"": true, "localhost": true, "127.0.0.1": true, "envoy.internal": false} {
+		files := ours.files(t.TempDir(), 2)
+		files.ClientName, files.AllowTLS12 = name, true
+		id, err := newIdentity(files, slog.New(slog.DiscardHandler), "h2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		pair, err := tls.X509KeyPair(ours.sign(3))
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots := x509.NewCertPool()
+		roots.AddCert(ours.cert)
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			here, there := net.Pipe()
+			asked := make(chan error, 1)
+			go func() {
+				c := tls.Client(there, &tls.Config{
+					RootCAs: roots, ServerName: "localhost", Certificates: []tls.Certificate{pair}, MinVersion: version, MaxVersion: version,
+				})
+				_, err := c.Read(make([]byte, 1)) // a server's alert comes after the handshake
+				asked <- err
+			}()
+			err := tls.Server(here, id.server()).HandshakeContext(t.Context())
+			if (err == nil) != welcome {
+				t.Errorf("name %q, TLS %x: %v, want welcome %t", name, version, err, welcome)
+			}
+			_ = here.Close()
+			if err := <-asked; welcome && err != nil && !errors.Is(err, io.EOF) {
+				t.Errorf("name %q, TLS %x: the client: %v", name, version, err)
+			}
+		}
+	}
+	if err := (TLSFiles{CertFile: "c", KeyFile: "k", ClientName: "envoy"}).check(); err == nil {
+		t.Error("a name without an authority is accepted")
+	}
 }
