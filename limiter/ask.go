@@ -73,13 +73,23 @@ type Ask struct {
 	// debt. The answer is always Allowed. If RequestID is known already, nothing is
 	// charged and the Decision says Replayed.
 	Force bool
+	// OneByOne decides each charge by itself, in the order in which they were matched: it
+	// is made if it fits, if its limit only looks on, or if its limit's window is fixed.
+	// A Check is how the limit stands after its charge and before the next. The answer is
+	// Denied if all had to fit and one did not. It is for asks that concern rules alone,
+	// and open nothing.
+	OneByOne bool
+	// Soft takes all limits for soft ones. Spare says that there is something soft beside
+	// the limits that has room.
+	Soft, Spare bool
 	// DryRun asks what an Ask that cannot be held would be told, without charging,
 	// reserving or taking a turn.
 	DryRun bool
 
-	charges []charge
-	quotas  []quotaRef
-	keys    []byte
+	charges  []charge
+	quotas   []quotaRef
+	keys     []byte
+	replaces []string // the names of limits that are not to be charged
 
 	scratch []byte
 

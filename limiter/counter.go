@@ -8,7 +8,8 @@ type counter struct {
 	limit  uint32 // the limit's ID
 	tag    uint32 // the part of its hash that places it in the table
 	long   keyRef // where its key is, if that is longer than inlineKey
-	keyLen uint16 // up to inlineKey: the key is in short; else longKey
+	keyLen uint8  // up to inlineKey: the key is in short; else longKey
+	fixed  bool   // its window is fixed: one bucket, whose units are sum
 	n      uint8  // pairs in use
 	live   bool
 	short  [inlineKey]byte
@@ -54,7 +55,11 @@ func (c *counter) used() uint64 { return addSat(c.sum, c.debt) }
 // idle reports whether the counter may be forgotten: it is empty, nobody refers to
 // it, and it was last used two windows ago.
 func (c *counter) idle(now Instant) bool {
-	return c.pins == 0 && c.debt == 0 && bucketOf(now, c.width)-c.last > 2*subBuckets
+	past := int64(2 * subBuckets)
+	if c.fixed {
+		past = 1
+	}
+	return c.pins == 0 && c.debt == 0 && bucketOf(now, c.width)-c.last > past
 }
 
 // advance brings c to the bucket of now, under a limit of max units.
@@ -62,6 +67,9 @@ func (t *table) advance(c *counter, now Instant, max uint64) {
 	idx := bucketOf(now, c.width)
 	switch {
 	case idx == c.last:
+		return
+	case c.fixed:
+		c.turn(idx)
 		return
 	case idx < c.last:
 		if c.last-idx > liveBuckets {
@@ -86,6 +94,18 @@ func (t *table) advance(c *counter, now Instant, max uint64) {
 	c.sum = 0
 	for _, p := range c.pairs[:c.n] {
 		c.sum = addSat(c.sum, p.units())
+	}
+}
+
+// turn brings a fixed window to bucket idx. Who comes with an instant of the window
+// before, as happens to calls that are made at once, is counted in this one; a clock
+// that was further ahead has been put right.
+func (c *counter) turn(idx int64) {
+	switch {
+	case idx > c.last:
+		c.last, c.sum = idx, 0
+	case c.last-idx > 1:
+		c.last = idx
 	}
 }
 
@@ -114,6 +134,9 @@ func (t *table) add(c *counter, units uint64) {
 	}
 	units = min(units, MaxAmount)
 	c.sum = addSat(c.sum, units)
+	if c.fixed {
+		return
+	}
 	if c.ring == 0 {
 		if n := int(c.n); n > 0 && c.pairs[n-1].bucket(c.last) == c.last {
 			c.pairs[n-1] = makePair(c.last, addSat(c.pairs[n-1].units(), units))
@@ -131,8 +154,13 @@ func (t *table) add(c *counter, units uint64) {
 	r[s] = addSat(r[s], units)
 }
 
-// spend charges units that were used already: what is beyond max becomes debt.
+// spend charges units that were used already: what is beyond max becomes debt, except
+// in a fixed window, which ends with all that it holds.
 func (t *table) spend(c *counter, units, max uint64) {
+	if c.fixed {
+		t.add(c, units)
+		return
+	}
 	room := subFloor(max, c.sum)
 	t.add(c, min(units, room))
 	if units > room {
@@ -150,6 +178,12 @@ func (t *table) giveBack(c *counter, b int64, units uint64) {
 	c.debt -= paid
 	units -= paid
 	if units == 0 || c.last-b > subBuckets || b > c.last {
+		return
+	}
+	if c.fixed {
+		if b == c.last {
+			c.sum = subFloor(c.sum, units)
+		}
 		return
 	}
 	if c.ring != 0 {
@@ -190,6 +224,9 @@ func (t *table) lower(c *counter, have *uint64, units uint64) {
 // passAt returns the earliest instant from which on amount, which does not fit
 // now and is at most max, fits.
 func (t *table) passAt(c *counter, amount, max uint64) Instant {
+	if c.fixed {
+		return startOf(c.last+1, c.width)
+	}
 	var r ring
 	w := t.copyTo(c, &r)
 	return startOf(w.passAt(amount, max), c.width)
@@ -199,6 +236,9 @@ func (t *table) passAt(c *counter, amount, max uint64) Instant {
 func (t *table) emptyAt(c *counter, now Instant, max uint64) Instant {
 	if c.sum == 0 && c.debt == 0 {
 		return now
+	}
+	if c.fixed {
+		return startOf(c.last+1, c.width)
 	}
 	if c.ring == 0 { // most
 		return startOf(c.pairs[c.n-1].bucket(c.last)+liveBuckets, c.width)

@@ -26,6 +26,10 @@ func (l *Limiter) Decide(now Instant, a *Ask, d *Decision) {
 		l.decideFairly(now, a, d, r)
 		return
 	}
+	if a.OneByOne {
+		l.decideOneByOne(now, a, d)
+		return
+	}
 	l.settleVerdict(now, a, d)
 }
 
@@ -145,7 +149,7 @@ func (l *Limiter) resolve(now Instant, a *Ask) bool {
 			c.max = c.limit.ceiling(a.quotas[c.quota].state.pacer)
 		}
 		t := &l.shards[c.shard].table
-		c.counter, c.found = t.find(c.hash, c.limit.id, a.chargeKey(c))
+		c.counter, c.found = t.find(c.hash, c.counters(), a.chargeKey(c))
 		if c.found {
 			t.advance(t.at(c.counter), now, c.max)
 		} else if (c.amount > 0 || a.Open) && !c.refund && !c.overflow && !a.DryRun && !l.roomForKey(now, c) {
@@ -168,7 +172,7 @@ func (a *Ask) sum(i int) {
 	}
 	for j := range a.charges {
 		o := &a.charges[j]
-		if i != j && o.hash == c.hash && o.limit.id == c.limit.id && o.refund == c.refund &&
+		if i != j && o.hash == c.hash && o.counters() == c.counters() && o.refund == c.refund &&
 			string(a.chargeKey(o)) == string(a.chargeKey(c)) {
 			if c.total += o.amount; c.total < o.amount {
 				c.total = math.MaxUint64
@@ -291,7 +295,7 @@ func (l *Limiter) commit(now Instant, a *Ask, d *Decision) {
 	for i := range a.charges {
 		c := &a.charges[i]
 		if !c.found { // looked at, and perhaps charged by another charge
-			c.counter, c.found = l.shards[c.shard].table.find(c.hash, c.limit.id, a.chargeKey(c))
+			c.counter, c.found = l.shards[c.shard].table.find(c.hash, c.counters(), a.chargeKey(c))
 		}
 	}
 	l.views(now, a, d)
@@ -305,35 +309,12 @@ func (l *Limiter) commit(now Instant, a *Ask, d *Decision) {
 // check fills in what each limit says, before anything is charged.
 func (l *Limiter) check(now Instant, a *Ask, d *Decision) {
 	d.Checks = slices.Grow(d.Checks[:0], len(a.charges))[:len(a.charges)]
+	soft := softs{first: -1, retry: Never}
 	for i := range a.charges {
-		c, k := &a.charges[i], &d.Checks[i]
-		k.Limit, k.Descriptor, k.Amount, k.Requested = c.limit, int(c.descriptor), c.max, c.amount
-		k.RetryAt, k.Over = now, false
-		k.Overflow = c.overflow || (c.ofQuota && a.quotas[c.quota].overflow)
-		used := l.used(c)
-		vast := c.limit.paced && a.vast(c)
-		if c.refund || a.Force || (passes(used, c.total, c.max) && !vast) {
-			continue
-		}
-		k.Over = true
-		switch {
-		case c.total > c.max || vast:
-			k.RetryAt = Never
-		case c.found:
-			t := &l.shards[c.shard].table
-			k.RetryAt = t.passAt(t.at(c.counter), c.total, c.max)
-		}
-		if c.limit.Shadow {
-			continue
-		}
-		if d.RefusedBy < 0 {
-			d.RefusedBy, d.Verdict, d.Refusal.Cause = i, Denied, CauseLimit
-		}
-		if k.RetryAt == Never {
-			d.Verdict = Infeasible
-		}
-		d.RetryAt = max(d.RetryAt, k.RetryAt)
+		l.meet(now, a, &a.charges[i], &d.Checks[i])
+		soft.hear(a, d, i)
 	}
+	soft.settle(a, d)
 	if len(a.quotas) > 0 {
 		d.Reserved = a.reserved()
 	}
@@ -410,8 +391,8 @@ func (l *Limiter) charge(now Instant, a *Ask, c *charge) {
 	if !c.found {
 		key := a.chargeKey(c)
 		// A charge before this one may have made the counter.
-		if c.counter, c.found = t.find(c.hash, c.limit.id, key); !c.found {
-			c.counter, c.found = t.insert(c.hash, c.limit.id, key, c.limit.width, now), true
+		if c.counter, c.found = t.find(c.hash, c.counters(), key); !c.found {
+			c.counter, c.found = t.insert(c.hash, c.counters(), key, c.limit, now), true
 			if string(key) != overflowKey {
 				l.keys.Add(1)
 			}
@@ -424,7 +405,7 @@ func (l *Limiter) charge(now Instant, a *Ask, c *charge) {
 	switch {
 	case c.refund:
 		t.refund(n, c.amount)
-	case c.limit.Shadow || c.limit.paced: // what is owed to a pace, the pace remembers
+	case c.limit.Shadow || c.limit.paced || c.limit.Soft || a.Soft: // what is owed to a pace, the pace remembers
 		t.add(n, c.amount)
 	default:
 		t.spend(n, c.amount, c.max)

@@ -28,6 +28,10 @@
 // unused. A request is decided over all its limits at once: all are charged, or
 // none is.
 //
+// For who comes from calendar windows there are fixed ones (LimitSpec.Fixed), and asks
+// in which each limit is charged by itself, also where it refuses (Ask.OneByOne). They
+// keep no promise beyond that of counting so.
+//
 // A learned limit is a pace: a twin of the upstream's own bucket whose rate and burst
 // are learned from what the upstream answers. Before it stand gates, which refusals
 // shut, and a fair queue over tenants; who cannot wait is told its own turn.
@@ -35,7 +39,7 @@
 // # Where to look
 //
 //   - ask.go, match.go, plan.go: a wish, and what it concerns
-//   - decide.go: the decision; cause.go: what refused, and what a dry ask is told
+//   - decide.go, onebyone.go: the decision; cause.go: what refused, and what a dry ask is told
 //   - counter.go, window.go, table.go: hard limits, and the counters of many keys
 //   - pace.go, ramp.go, pacer.go: the learned pace of a meter, and of a quota
 //   - trust.go: whose word moves it; bars.go: rights that were refused; money.go: budgets

@@ -136,7 +136,7 @@ func (l *Limiter) Route(a *Ask) ShardSet {
 			c.shard = r.shard
 		} else {
 			c.overflow = c.overflow || c.key.len() > maxKeyLen
-			c.hash = l.hashKey(c.limit.id, a.chargeKey(c))
+			c.hash = l.hashKey(c.counters(), a.chargeKey(c))
 			c.shard = l.shardOf(c.hash)
 		}
 		set |= 1 << c.shard
@@ -200,6 +200,14 @@ func (a *Ask) chargeKey(c *charge) []byte {
 		return a.overflowed()
 	}
 	return a.bytes(c.key)
+}
+
+// counters is the number under which the counter of c is kept.
+func (c *charge) counters() uint32 {
+	if c.overflow {
+		return c.limit.alone
+	}
+	return c.limit.id
 }
 
 // overflowed returns overflowKey, kept at the end of the keys.

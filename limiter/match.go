@@ -96,7 +96,9 @@ func (a *Ask) Reset() {
 	a.Trusted, a.counted, a.rights, a.right, a.tenant = false, false, span{}, 0, 0
 	a.Priority, a.Retry, a.Turn, a.Deadline, a.tagged, a.start = 0, false, 0, 0, false, 0
 	a.ID, a.TTL, a.HoldUntil = ID{}, 0, 0
-	a.charges, a.quotas, a.keys = a.charges[:0], a.quotas[:0], a.keys[:0]
+	a.OneByOne, a.Soft, a.Spare = false, false, false
+	clear(a.replaces)
+	a.charges, a.quotas, a.keys, a.replaces = a.charges[:0], a.quotas[:0], a.keys[:0], a.replaces[:0]
 }
 
 // Len returns the number of limits that a concerns so far.
@@ -162,10 +164,13 @@ func (p *Plan) MatchDescriptor(a *Ask, domain string, ordinal int, entries []Ent
 		return d.override(a, ordinal, entries, hits)
 	}
 	from := a.mark()
-	n := d.root.walk(a, entries)
+	n := d.root.walk(a, entries, d.whole)
 	if n == nil || (len(n.limits) == 0 && !n.unlimited) {
 		a.keys = a.keys[:from]
 		return NoRule
+	}
+	if len(n.replaces) > 0 {
+		a.replaces = append(a.replaces, n.replaces...)
 	}
 	if n.unlimited {
 		a.keys = a.keys[:from]
@@ -185,25 +190,46 @@ func (p *Plan) MatchDescriptor(a *Ask, domain string, ordinal int, entries []Ent
 	return Matched
 }
 
-// walk follows entries down the tree and captures the values that tell counters
-// apart. It returns nil where the tree ends before the entries do.
-func (l *level) walk(a *Ask, entries []Entry) *node {
+// walk follows entries down the tree and captures what tells counters apart: the values
+// that rules leave open or, if whole, each key and value, a pattern in place of what it
+// matches where that is counted together. It returns nil where the tree ends before the
+// entries do.
+func (l *level) walk(a *Ask, entries []Entry, whole bool) *node {
 	var n *node
 	for i := range entries {
 		e := &entries[i]
 		b := l.find(e.Key)
-		if b == nil {
+		if len(l.wild) > 0 {
+			n = l.findWild(b, e)
+		} else if b != nil {
+			n = b.find(e.Value)
+		} else {
 			return nil
 		}
-		if n = b.find(e.Value); n == nil {
+		switch {
+		case n == nil:
 			return nil
-		}
-		if n.captures {
+		case whole:
+			n.captureWhole(a, e)
+		case n.captures:
 			a.capture(e.Value)
+		}
+		if n.ofKey && !whole {
+			a.capture(e.Key)
 		}
 		l = &n.next
 	}
 	return n
+}
+
+// captureWhole captures the key and the value of e, which led to n.
+func (n *node) captureWhole(a *Ask, e *Entry) {
+	a.capture(e.Key)
+	if n.shared != "" {
+		a.capture(n.shared)
+		return
+	}
+	a.capture(e.Value)
 }
 
 func (b *branch) find(value string) *node {
@@ -218,6 +244,49 @@ func (b *branch) find(value string) *node {
 		}
 	}
 	return b.other
+}
+
+// findWild is find in a level with patterns of whole entries. b is the branch of e's
+// key, or nil.
+func (l *level) findWild(b *branch, e *Entry) *node {
+	var of []patternNode
+	if b != nil {
+		if n := b.exact[e.Value]; n != nil {
+			return n
+		}
+		of = b.patterns
+	}
+	for i := range l.wild {
+		w := &l.wild[i]
+		for ; len(of) > 0 && of[0].order < w.order; of = of[1:] {
+			if of[0].pattern.matches(e.Value) {
+				return of[0].node
+			}
+		}
+		if w.pattern.matchesEntry(e) {
+			return w.node
+		}
+	}
+	for i := range of {
+		if of[i].pattern.matches(e.Value) {
+			return of[i].node
+		}
+	}
+	if b == nil {
+		return nil
+	}
+	return b.other
+}
+
+// DropReplaced takes back the charges to limits that rules which a was matched to
+// replace. Call it when all descriptors are matched.
+func (a *Ask) DropReplaced() {
+	if len(a.replaces) == 0 {
+		return
+	}
+	a.charges = slices.DeleteFunc(a.charges, func(c charge) bool {
+		return c.quota < 0 && slices.Contains(a.replaces, c.limit.Name)
+	})
 }
 
 func (d *domain) override(a *Ask, ordinal int, entries []Entry, hits Hits) Match {
@@ -321,7 +390,7 @@ func (d *domain) addByAttributes(a *Ask, ordinal int, attrs []Entry, est *Estima
 			continue
 		}
 		from := a.mark()
-		n := d.root.walk(a, path[:len(shape)])
+		n := d.root.walk(a, path[:len(shape)], d.whole)
 		if n == nil || n.unlimited || len(n.limits) == 0 {
 			a.keys = a.keys[:from]
 			continue

@@ -35,6 +35,12 @@ type Limit struct {
 	Window time.Duration
 	// Shadow says that the limit is counted but never refuses.
 	Shadow bool
+	// Soft says that the limit refuses only if all soft limits of an Ask do.
+	Soft bool
+	// Fixed says that its windows are fixed, see LimitSpec.
+	Fixed bool
+	// Note is that of the rule; nil for quotas and overrides.
+	Note any
 	// Index is the limit's place in Plan.Limits.
 	Index int
 
@@ -43,14 +49,18 @@ type Limit struct {
 	capped  bool // it is not exceeded, whatever the upstream would accept
 
 	id    uint32 // of the counters; the same as long as owner, meter and window are
+	alone uint32 // of the counter that is shared beyond the bound on keys: id, or one of the rule's own
 	width int64
 }
 
 type domain struct {
 	name string
 	root level
+	// whole says that counters are told apart by whole descriptors.
+	whole bool
 	// shapes are the sequences of keys that lead to limits, for matching by attributes.
 	shapes [][]string
+	shaped map[string]bool // the same, while compiling
 	// overrides are the limits for descriptors that bring their own, by window.
 	overrides map[time.Duration]*Limit
 }
@@ -60,6 +70,7 @@ type domain struct {
 type level struct {
 	branches []*branch
 	byKey    map[string]*branch // only if there are more than fewKeys
+	wild     []patternNode      // those with a pattern of the whole entry, in order
 }
 
 const fewKeys = 8
@@ -100,12 +111,16 @@ func (l *level) add(key string) *branch {
 type patternNode struct {
 	pattern pattern
 	node    *node
+	order   int // among the rules of the level
 }
 
 type node struct {
 	limits    []*Limit
 	unlimited bool
-	captures  bool // the entry's value is part of the counter's key
+	captures  bool   // the entry's value is part of the counter's key
+	ofKey     bool   // the entry's key is
+	shared    string // the pattern, if all values that it matches count together
+	replaces  []string
 	next      level
 }
 
@@ -185,6 +200,7 @@ func (p *Plan) HasDomain(name string) bool { return p.domains[name] != nil }
 
 type compiler struct {
 	plan  *Plan
+	whole string // the identity of the domain at hand
 	old   map[string]uint32
 	errs  []error
 	names map[string]bool
@@ -298,12 +314,14 @@ func (c *compiler) domain(s *DomainSpec) {
 		return
 	}
 	identity := "d" + strconv.Quote(s.Name)
-	d := &domain{name: s.Name, overrides: map[time.Duration]*Limit{}}
+	d := &domain{name: s.Name, overrides: map[time.Duration]*Limit{}, whole: s.Fixed, shaped: map[string]bool{}}
+	c.whole = identity
 	d.root = c.level(s.Rules, s.Name, "", identity, nil, d)
 	for _, w := range overrideWindows() {
-		spec := []LimitSpec{{Meter: Requests, Window: w}}
+		spec := []LimitSpec{{Meter: Requests, Window: w, Fixed: s.Fixed}}
 		d.overrides[w] = c.limits(spec, s.Name, identity+"!", false)[0]
 	}
+	d.shaped = nil
 	c.plan.domains[s.Name] = d
 }
 
@@ -337,20 +355,42 @@ func (c *compiler) level(rules []RuleSpec, domainName, path, identity string, ke
 		if b == nil {
 			b = l.add(s.Key)
 		}
-		switch p := compilePattern(s.Value); {
-		case s.Value == "":
-			b.other, n.captures = n, true
-		case p.exact:
-			if b.exact == nil {
-				b.exact = map[string]*node{}
-			}
-			b.exact[s.Value] = n
-		default:
-			n.captures = !s.ShareValues
-			b.patterns = append(b.patterns, patternNode{p, n})
-		}
+		l.place(b, s, n, i)
 	}
 	return l
+}
+
+// place makes n the node of rule i of the level, of which b is the branch of its key.
+func (l *level) place(b *branch, s *RuleSpec, n *node, i int) {
+	value := compilePattern(s.Value)
+	if s.ShareValues {
+		n.shared = s.Value
+	}
+	switch {
+	case s.KeyPattern:
+		text := s.Key
+		if s.Value != "" {
+			text += "_" + s.Value
+		}
+		n.captures, n.ofKey = !s.ShareValues, true
+		if s.ShareValues {
+			n.shared = text
+		}
+		l.wild = append(l.wild, patternNode{compilePattern(text), n, i})
+	case s.Value == "":
+		n.captures = true
+	case !value.exact:
+		n.captures = !s.ShareValues
+		b.patterns = append(b.patterns, patternNode{value, n, i})
+	}
+	if s.Value == "" {
+		b.other = n
+		return
+	}
+	if b.exact == nil {
+		b.exact = map[string]*node{}
+	}
+	b.exact[s.Value] = n
 }
 
 func (c *compiler) node(s *RuleSpec, domainName, path, identity string, keys []string, d *domain) *node {
@@ -358,7 +398,13 @@ func (c *compiler) node(s *RuleSpec, domainName, path, identity string, keys []s
 	if owner == "" {
 		owner = path
 	}
-	n := &node{unlimited: s.Unlimited, limits: c.limits(s.Limits, owner, identity, s.Shadow)}
+	n := &node{unlimited: s.Unlimited, limits: c.limits(s.Limits, owner, identity, s.Shadow), replaces: s.Replaces}
+	for _, l := range n.limits {
+		l.Soft, l.Note = s.Soft, s.Note
+		if l.Fixed && !d.whole {
+			c.fail("domain %q: the rule %q has fixed windows, and the domain does not", domainName, path)
+		}
+	}
 	if len(n.limits) > 0 {
 		d.addShape(keys)
 	}
@@ -367,12 +413,14 @@ func (c *compiler) node(s *RuleSpec, domainName, path, identity string, keys []s
 }
 
 func (d *domain) addShape(keys []string) {
-	for _, s := range d.shapes {
-		if slices.Equal(s, keys) {
-			return
-		}
+	var text []byte
+	for _, k := range keys {
+		text = strconv.AppendQuote(text, k)
 	}
-	d.shapes = append(d.shapes, keys)
+	if !d.shaped[string(text)] {
+		d.shaped[string(text)] = true
+		d.shapes = append(d.shapes, keys)
+	}
 }
 
 func (c *compiler) limits(specs []LimitSpec, owner, identity string, shadow bool) []*Limit {
@@ -388,14 +436,23 @@ func (c *compiler) limits(specs []LimitSpec, owner, identity string, shadow bool
 		}
 		l := &Limit{
 			Owner: owner, Name: s.Name, Meter: s.Meter, Amount: s.Amount, Window: s.Window, Shadow: shadow,
-			Index: len(c.plan.limits), width: bucketWidth(int64(s.Window)),
+			Fixed: s.Fixed, Index: len(c.plan.limits), width: bucketWidth(int64(s.Window)),
 		}
 		for _, o := range out {
 			if o.Meter == l.Meter && o.Window == l.Window {
 				c.fail("%s: there are two limits of %s per %s", owner, s.Meter, s.Window)
 			}
 		}
-		l.id = c.id(identity + "#" + s.Meter.String() + "/" + strconv.FormatInt(int64(s.Window), 10))
+		kind := "#" + s.Meter.String() + "/" + strconv.FormatInt(int64(s.Window), 10)
+		if s.Fixed {
+			kind += "!"
+			l.width = int64(s.Window)
+		}
+		l.id = c.id(identity + kind)
+		l.alone = l.id
+		if s.Fixed {
+			l.id = c.id(c.whole + kind)
+		}
 		c.plan.limits = append(c.plan.limits, l)
 		out = append(out, l)
 	}

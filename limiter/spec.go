@@ -74,6 +74,12 @@ type LimitSpec struct {
 	Amount uint64
 	// Window is from 1 ms to 366 days.
 	Window time.Duration
+	// Fixed says that windows do not slide: each begins at a multiple of Window after
+	// the Unix epoch, and with nothing used, so that up to twice Amount can be admitted
+	// around its beginning. Nothing is owed beyond its end. What it counts is told apart
+	// by the keys and values of a whole descriptor, whichever rule of its domain that
+	// leads to: rules with the same window, and overrides, then share a counter.
+	Fixed bool `json:",omitempty"`
 }
 
 // DomainSpec is a set of rules that belong together; a request names its domain.
@@ -82,14 +88,16 @@ type DomainSpec struct {
 	Name string
 	// Rules are the first level of the tree.
 	Rules []RuleSpec
+	// Fixed says that overrides have fixed windows, see LimitSpec.Fixed.
+	Fixed bool `json:",omitempty"`
 }
 
 // RuleSpec is a node of a domain's tree of rules. A descriptor descends by one
 // entry a level: to the node with the entry's key and exactly its value; else to
 // the first one in the order given whose Key is the entry's and whose Value is a
-// pattern that matches; else to the node with the key and no value. It never goes
-// back. The limits of the node that its last entry reaches are those it is charged
-// to.
+// pattern that matches, or that has a KeyPattern which does; else to the node with the
+// key and no value. It never goes back. The limits of the node that its last entry
+// reaches are those it is charged to.
 type RuleSpec struct {
 	// Name is shown for the rule; where it is empty the path of keys and values is.
 	Name string
@@ -98,6 +106,9 @@ type RuleSpec struct {
 	// Value is the entry's value. Empty matches any value. One with a `*` is a
 	// pattern in which each `*` stands for any number of bytes.
 	Value string
+	// KeyPattern says that Key (where there is a Value: Key, an underscore and Value) is
+	// a pattern of the entry's key, an underscore and its value.
+	KeyPattern bool `json:",omitempty"`
 	// ShareValues counts all values that a pattern matches together, instead of
 	// each by itself.
 	ShareValues bool
@@ -106,8 +117,15 @@ type RuleSpec struct {
 	Limits []LimitSpec
 	// Shadow limits are counted, but never refuse.
 	Shadow bool
+	// Soft limits refuse only if all soft limits of an Ask would.
+	Soft bool `json:",omitempty"`
 	// Unlimited says that whoever ends here is admitted and not counted.
 	Unlimited bool
+	// Replaces names limits: whoever ends here is not charged to them, see
+	// Ask.DropReplaced.
+	Replaces []string `json:",omitempty"`
+	// Note is carried to the Limits, not interpreted.
+	Note any `json:",omitempty"`
 	// Rules are the next level.
 	Rules []RuleSpec
 }

@@ -94,7 +94,7 @@ func (t *table) keyOf(c *counter) []byte {
 }
 
 // insert makes a counter of (limit, key), which the table does not have.
-func (t *table) insert(hash uint64, limit uint32, key []byte, width int64, now Instant) uint32 {
+func (t *table) insert(hash uint64, limit uint32, key []byte, l *Limit, now Instant) uint32 {
 	if (t.used+1)*4 > len(t.slots)*3 {
 		t.rehash(max(minSlots, len(t.slots)+len(t.slots)/2))
 	}
@@ -109,9 +109,9 @@ func (t *table) insert(hash uint64, limit uint32, key []byte, width int64, now I
 		t.made++
 	}
 	c := t.at(i)
-	*c = counter{limit: limit, tag: uint32(hash), width: width, last: bucketOf(now, width), live: true}
+	*c = counter{limit: limit, tag: uint32(hash), width: l.width, fixed: l.Fixed, last: bucketOf(now, l.width), live: true}
 	if len(key) <= inlineKey {
-		c.keyLen = uint16(copy(c.short[:], key))
+		c.keyLen = uint8(copy(c.short[:], key))
 	} else {
 		c.keyLen, c.long = longKey, t.keys.put(key)
 	}

@@ -33,6 +33,7 @@ func Spec(rt *rapid.T) limiter.Spec {
 		limiter.RuleSpec{Key: "k", Value: "c*", Limits: limitsOf(rt, "k=c*")},
 		limiter.RuleSpec{Key: "free", Unlimited: true},
 	)
+	s.Domains = append(s.Domains, fixedDomain(rt))
 	s.Quotas = []limiter.QuotaSpec{
 		{Name: "org", Limits: []limiter.LimitSpec{
 			limitOf(rt, "org requests", limiter.Requests), limitOf(rt, "org input", limiter.InputTokens),
@@ -45,6 +46,28 @@ func Spec(rt *rapid.T) limiter.Spec {
 		},
 	}
 	return s
+}
+
+// fixedDomain draws the domain "f", of fixed windows and soft limits, and one that slides.
+func fixedDomain(rt *rapid.T) limiter.DomainSpec {
+	still := func(r limiter.RuleSpec) limiter.RuleSpec {
+		r.Limits = limitsOf(rt, "fixed")
+		for i := range r.Limits {
+			r.Limits[i].Fixed = true
+		}
+		return r
+	}
+	named := still(limiter.RuleSpec{Key: "k", Value: "b"})
+	named.Limits[0].Name = "b"
+	return limiter.DomainSpec{Name: "f", Fixed: true, Rules: []limiter.RuleSpec{
+		still(limiter.RuleSpec{Key: "k", Value: "a*", ShareValues: true}), named,
+		still(limiter.RuleSpec{Key: "*k", Value: "c1*", KeyPattern: true, Shadow: true}),
+		still(limiter.RuleSpec{Key: "k", Value: "c*", Soft: true, Replaces: []string{"b"}}),
+		{Key: "k", Value: "x", Limits: limitsOf(rt, "sliding"), Soft: true},
+		still(limiter.RuleSpec{Key: "k", Rules: []limiter.RuleSpec{still(limiter.RuleSpec{Key: "j", Soft: true})}}),
+		still(limiter.RuleSpec{Key: "s", Soft: true}),
+		{Key: "free", Unlimited: true},
+	}}
 }
 
 // limitsOf draws one or two limits of requests.
@@ -86,8 +109,10 @@ func NewHistory(w *World) *History {
 func (h *History) Step(rt *rapid.T) {
 	h.Now = h.Now.Add(Pause(rt, h.Now))
 	switch rapid.IntRange(0, 9).Draw(rt, "what") {
-	case 0, 1, 2, 3, 4:
+	case 0, 1, 2, 3:
 		h.World.Decide(h.Now, h.Ask(rt))
+	case 4:
+		h.oneByOne(rt)
 	case 5:
 		h.burst(rt)
 	case 6:
@@ -106,7 +131,7 @@ func (h *History) Step(rt *rapid.T) {
 // Pause draws how long nothing happens: mostly nothing, or until just before, at or
 // after the edge of some window's bucket.
 func Pause(rt *rapid.T, now limiter.Instant) time.Duration {
-	w := newWindow(rapid.SampledFrom(theWindows()).Draw(rt, "of window"))
+	w := windowOf(limiter.LimitSpec{Window: rapid.SampledFrom(theWindows()).Draw(rt, "of window"), Fixed: rapid.IntRange(0, 2).Draw(rt, "fixed") == 0})
 	toEdge := w.width - int64(now)%w.width
 	switch rapid.IntRange(0, 5).Draw(rt, "pause") {
 	case 0, 1:
@@ -114,11 +139,24 @@ func Pause(rt *rapid.T, now limiter.Instant) time.Duration {
 	case 2:
 		return time.Duration(toEdge + rapid.Int64Range(-1, 1).Draw(rt, "beside the edge"))
 	case 3:
-		return time.Duration(toEdge + w.width*rapid.Int64Range(57, 61).Draw(rt, "buckets"))
+		return time.Duration(toEdge + w.width*rapid.Int64Range(max(0, w.span-3), w.span+1).Draw(rt, "buckets"))
 	case 4:
 		return time.Duration(rapid.Int64Range(0, int64(w.length)).Draw(rt, "within the window"))
 	}
 	return w.length * time.Duration(rapid.IntRange(0, 3).Draw(rt, "windows"))
+}
+
+// oneByOne asks for each of a few descriptors by itself.
+func (h *History) oneByOne(rt *rapid.T) {
+	r := Request{OneByOne: true}
+	r.Soft = rapid.IntRange(0, 3).Draw(rt, "soft") == 0
+	r.Spare = r.Soft && rapid.Bool().Draw(rt, "spare")
+	for range rapid.IntRange(1, 4).Draw(rt, "descriptors") {
+		d := someDescriptor(rt)
+		d.Hits.Refund = rapid.IntRange(0, 9).Draw(rt, "refund") == 0
+		r.Descriptors = append(r.Descriptors, d)
+	}
+	h.World.Decide(h.Now, r)
 }
 
 // burst fills a limit bit by bit, at one instant or in a drip.
@@ -168,7 +206,7 @@ func (h *History) name(rt *rapid.T, prefix string) string {
 }
 
 func someDescriptor(rt *rapid.T) Descriptor {
-	d := Descriptor{Domain: "d", Hits: limiter.Hits{Amount: someAmount(rt)}}
+	d := Descriptor{Domain: rapid.SampledFrom([]string{"d", "d", "f"}).Draw(rt, "domain"), Hits: limiter.Hits{Amount: someAmount(rt)}}
 	key := rapid.SampledFrom([]string{"k", "k", "k", "s", "free", "none"}).Draw(rt, "key")
 	d.Entries = []limiter.Entry{{Key: key, Value: rapid.SampledFrom([]string{"a1", "a2", "b", "c1", "c2", "x", ""}).Draw(rt, "value")}}
 	if rapid.IntRange(0, 3).Draw(rt, "second entry") == 0 {

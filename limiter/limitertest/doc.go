@@ -40,4 +40,9 @@
 //	last come, first served                    Held/first come, first served
 //	a clock that was ahead blocks for ever     Windows/the clock was an hour ahead
 //	a reload that begins anew                  TestReloadKeepsCounters
+//	a fixed window that slides, or keeps debt  Fixed/a window ends with all that it holds
+//	not charging what is refused one by one    Fixed/one that is refused is charged too
+//	one by one, but the same limit is a sum    Fixed/the same descriptor twice is two charges
+//	a soft limit that refuses alone            Fixed/soft limits in fixed windows, Differential
+//	the longest pattern, not the first         Fixed/patterns of keys take their turn …
 package limitertest

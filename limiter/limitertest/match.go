@@ -2,6 +2,7 @@ package limitertest
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,8 +23,8 @@ type Charge struct {
 	Amount uint64
 	// Refund takes Amount off instead.
 	Refund bool
-	// Shadow limits never refuse.
-	Shadow bool
+	// Shadow limits never refuse, and Soft ones only together.
+	Shadow, Soft bool
 	// Settled says that a report replaces Amount by what was used.
 	Settled bool
 }
@@ -36,9 +37,9 @@ func MatchDescriptor(spec limiter.Spec, domain string, ordinal int, entries []li
 		return limiter.NoDomain, nil
 	}
 	if hits.Override.Window != 0 {
-		return limiter.Matched, []Charge{overridden(domain, ordinal, entries, hits)}
+		return limiter.Matched, []Charge{overridden(d, ordinal, entries, hits)}
 	}
-	level, fields := d.Rules, []string{"rule", domain}
+	level, fields, whole := d.Rules, []string{"rule", domain}, []string{"whole", domain}
 	var path []string
 	var node *limiter.RuleSpec
 	for _, e := range entries {
@@ -49,9 +50,12 @@ func MatchDescriptor(spec limiter.Spec, domain string, ordinal int, entries []li
 		node = &level[i]
 		value := e.Value
 		if node.ShareValues {
-			value = node.Value
+			if value = node.Value; node.KeyPattern {
+				value = textOf(*node)
+			}
 		}
-		fields = append(fields, strconv.Itoa(i), value)
+		fields = append(fields, strconv.Itoa(i), e.Key, value)
+		whole = append(whole, e.Key, value)
 		path = append(path, node.Key)
 		if node.Value != "" {
 			path[len(path)-1] += "=" + node.Value
@@ -75,9 +79,13 @@ func MatchDescriptor(spec limiter.Spec, domain string, ordinal int, entries []li
 		if l.Meter != limiter.Requests {
 			continue // hits are requests
 		}
+		apart := fields
+		if l.Fixed {
+			apart = whole
+		}
 		charges = append(charges, Charge{
-			Descriptor: ordinal, Counter: counterOf(l, fields), Owner: owner, Limit: l,
-			Amount: hits.Amount, Refund: hits.Refund, Shadow: node.Shadow,
+			Descriptor: ordinal, Counter: counterOf(l, apart), Owner: owner, Limit: l,
+			Amount: hits.Amount, Refund: hits.Refund, Shadow: node.Shadow, Soft: node.Soft,
 		})
 	}
 	if charges == nil {
@@ -88,14 +96,17 @@ func MatchDescriptor(spec limiter.Spec, domain string, ordinal int, entries []li
 
 // overridden returns the charge for a descriptor that brings its own limit: it is
 // counted by domain, window and the whole descriptor, whatever rules there are.
-func overridden(domain string, ordinal int, entries []limiter.Entry, hits limiter.Hits) Charge {
-	l := limiter.LimitSpec{Meter: limiter.Requests, Amount: hits.Override.Amount, Window: hits.Override.Window}
-	fields := []string{"override", domain}
+func overridden(d *limiter.DomainSpec, ordinal int, entries []limiter.Entry, hits limiter.Hits) Charge {
+	l := limiter.LimitSpec{Meter: limiter.Requests, Amount: hits.Override.Amount, Window: hits.Override.Window, Fixed: d.Fixed}
+	fields := []string{"override", d.Name}
+	if d.Fixed {
+		fields[0] = "whole"
+	}
 	for _, e := range entries {
 		fields = append(fields, e.Key, e.Value)
 	}
 	return Charge{
-		Descriptor: ordinal, Counter: counterOf(l, fields), Owner: domain, Limit: l,
+		Descriptor: ordinal, Counter: counterOf(l, fields), Owner: d.Name, Limit: l,
 		Amount: hits.Amount, Refund: hits.Refund,
 	}
 }
@@ -161,12 +172,15 @@ func domainOf(spec limiter.Spec, name string) *limiter.DomainSpec {
 // pattern, then the key alone; -1 if none.
 func choose(rules []limiter.RuleSpec, e limiter.Entry) int {
 	for i, r := range rules {
-		if r.Key == e.Key && r.Value == e.Value && r.Value != "" && !strings.Contains(r.Value, "*") {
+		if r.Key == e.Key && r.Value == e.Value && r.Value != "" {
 			return i
 		}
 	}
 	for i, r := range rules {
-		if r.Key == e.Key && strings.Contains(r.Value, "*") && glob(r.Value, e.Value) {
+		if r.KeyPattern && glob(textOf(r), e.Key+"_"+e.Value) {
+			return i
+		}
+		if !r.KeyPattern && r.Key == e.Key && strings.Contains(r.Value, "*") && glob(r.Value, e.Value) {
 			return i
 		}
 	}
@@ -176,6 +190,43 @@ func choose(rules []limiter.RuleSpec, e limiter.Entry) int {
 		}
 	}
 	return -1
+}
+
+// textOf is what a rule with a pattern as key is matched by.
+func textOf(r limiter.RuleSpec) string {
+	if r.Value == "" {
+		return r.Key
+	}
+	return r.Key + "_" + r.Value
+}
+
+// DropReplaced leaves out what rules that were matched replace.
+func DropReplaced(charges []Charge, names []string) []Charge {
+	return slices.DeleteFunc(charges, func(c Charge) bool {
+		return !c.Settled && c.Limit.Name != "" && slices.Contains(names, c.Limit.Name)
+	})
+}
+
+// Replaced returns the names of the limits that whoever the entries lead to is not
+// charged to.
+func Replaced(spec limiter.Spec, domain string, entries []limiter.Entry) []string {
+	d := domainOf(spec, domain)
+	if d == nil {
+		return nil
+	}
+	level := d.Rules
+	var node *limiter.RuleSpec
+	for _, e := range entries {
+		i := choose(level, e)
+		if i < 0 {
+			return nil
+		}
+		node, level = &level[i], level[i].Rules
+	}
+	if node == nil || len(node.Limits) == 0 && !node.Unlimited {
+		return nil
+	}
+	return node.Replaces
 }
 
 func quotaMatches(q limiter.QuotaSpec, attrs []limiter.Entry) bool {

@@ -56,6 +56,7 @@ type Ask struct {
 	TTL                               time.Duration
 	Force, DryRun                     bool
 	Charges                           []Charge
+	OneByOne, Soft, Spare             bool
 	// Use is what the charges mean in terms of the upstream.
 	Use limiter.Usage
 }
@@ -93,20 +94,14 @@ func (m *Model) Decide(now limiter.Instant, a Ask) Answer {
 	sums := m.sums(a.Charges)
 	ans := Answer{RefusedBy: -1, RetryAt: now, Reserved: a.Use}
 	for _, c := range a.Charges {
-		k := m.check(now, c, sums[c.Counter], a.Force)
-		if k.Over && !k.Shadow {
-			if ans.RefusedBy < 0 {
-				ans.RefusedBy = len(ans.Checks)
-				ans.Verdict = limiter.Denied
-			}
-			if k.RetryAt == limiter.Never {
-				ans.Verdict = limiter.Infeasible
-			}
-			ans.RetryAt = max(ans.RetryAt, k.RetryAt)
+		if a.OneByOne {
+			ans.Checks = append(ans.Checks, m.byItself(now, c, a))
+			continue
 		}
-		ans.Checks = append(ans.Checks, k)
+		ans.Checks = append(ans.Checks, m.check(now, c, sums[c.Counter], a.Force))
 	}
-	if ans.Verdict != limiter.Allowed || a.DryRun {
+	m.judge(a, &ans)
+	if ans.Verdict != limiter.Allowed || a.DryRun || a.OneByOne {
 		return ans
 	}
 	h := m.charge(now, a)
@@ -118,6 +113,59 @@ func (m *Model) Decide(now limiter.Instant, a Ask) Answer {
 		ans.ID, ans.Opened, ans.ExpiresAt = a.ID, true, h.expiresAt
 	}
 	return ans
+}
+
+// byItself checks c alone, makes it if it fits or cannot be refused, and says how its
+// limit then stands.
+func (m *Model) byItself(now limiter.Instant, c Charge, a Ask) Check {
+	before := m.check(now, c, c.Amount, false)
+	if a.DryRun || before.Over && !c.Limit.Fixed && !c.Shadow {
+		return before
+	}
+	w := m.window(now, c)
+	switch {
+	case c.Refund:
+		w.refund(c.Amount)
+	case c.Shadow || c.Soft || a.Soft:
+		w.count(c.Amount)
+	default:
+		w.charge(c.Amount)
+	}
+	after := m.check(now, c, 0, true)
+	after.Over, after.RetryAt = before.Over, before.RetryAt
+	return after
+}
+
+// judge makes a verdict of checks: each hard limit may refuse, and all soft ones together.
+func (m *Model) judge(a Ask, ans *Answer) {
+	refuse := func(by int, retry limiter.Instant) {
+		if ans.RefusedBy < 0 {
+			ans.RefusedBy, ans.Verdict = by, limiter.Denied
+		}
+		if retry == limiter.Never {
+			ans.Verdict = limiter.Infeasible
+		}
+		ans.RetryAt = max(ans.RetryAt, retry)
+	}
+	allOver, firstSoft, softRetry := true, -1, limiter.Never
+	for i, c := range a.Charges {
+		k, soft := ans.Checks[i], c.Soft || a.Soft
+		over := k.Over && !k.Shadow
+		switch {
+		case soft && over:
+			if firstSoft < 0 {
+				firstSoft = i
+			}
+			softRetry = min(softRetry, k.RetryAt)
+		case soft:
+			allOver = false
+		case over:
+			refuse(i, k.RetryAt)
+		}
+	}
+	if firstSoft >= 0 && allOver && !a.Spare {
+		refuse(firstSoft, softRetry)
+	}
 }
 
 // Report settles the reservation id at now with what is known to have been used.
@@ -248,7 +296,7 @@ func (m *Model) sums(charges []Charge) map[string]uint64 {
 func (m *Model) window(now limiter.Instant, c Charge) *window {
 	w := m.windows[c.Counter]
 	if w == nil {
-		w = newWindow(c.Limit.Window)
+		w = windowOf(c.Limit)
 		w.now = int64(now)
 		m.windows[c.Counter] = w
 	}
@@ -284,7 +332,7 @@ func (m *Model) charge(now limiter.Instant, a Ask) *hold {
 		case c.Refund:
 			w.refund(c.Amount)
 			continue
-		case c.Shadow:
+		case c.Shadow || c.Soft || a.Soft:
 			w.count(c.Amount)
 		default:
 			w.charge(c.Amount)

@@ -183,7 +183,8 @@ func checkRemaining(rt *rapid.T, h *History, r Request, d limiter.Decision) {
 			left = min(left, c.Remaining)
 		}
 	}
-	if len(d.Checks) == 0 || d.Checks[0].Limit.Shadow {
+	// What one limit says is not the answer where limits only look on, or refuse together.
+	if len(d.Checks) == 0 || d.Checks[0].Limit.Shadow || d.Checks[0].Limit.Soft {
 		return
 	}
 	r.Descriptors = slices.Clone(r.Descriptors)

@@ -31,6 +31,8 @@ type timeline struct {
 //	ask k=a 5 max=10/1m          with an override
 //	ask org:acme in=10 out=5     attributes and an exact estimate of one request
 //	look, force, refund          instead of ask: dry run, spent already, given back
+//	each                         instead of ask: one by one
+//	ask +soft k=a 5              all limits are soft; +spare: and something else has room
 //	open #1 …                    an ask with a reservation; its amounts are what is
 //	                             expected, not what was used, if +estimated
 //	report #1 in=10 out=5        what is not named is not known; with +refund it is
@@ -62,6 +64,9 @@ func (tl *timeline) beginning() limiter.Instant {
 		length = tl.spec.Quotas[0].Limits[0].Window
 	}
 	w := newWindow(length)
+	if len(tl.spec.Domains) > 0 && tl.spec.Domains[0].Fixed && tl.align == 0 {
+		w = windowOf(tl.spec.Domains[0].Rules[0].Limits[0])
+	}
 	return limiter.Instant((w.bucket(int64(newYear)-1) + 1) * w.width)
 }
 
@@ -90,7 +95,7 @@ func (p *player) play(s step) string {
 	verb, rest, _ := strings.Cut(s.do, " ")
 	r := request(p.t, verb, rest)
 	switch verb {
-	case "ask", "look", "force", "refund", "open":
+	case "ask", "each", "look", "force", "refund", "open":
 		return p.decision(p.Decide(now, r))
 	case "report":
 		return p.settlement(p.Report(now, r.ID, r.Tenant, r.Outcome))
@@ -131,7 +136,7 @@ func duration(t failer, text string) time.Duration {
 // request parses what comes after the verb of a step.
 func request(t failer, verb, text string) Request {
 	t.Helper()
-	r := Request{Open: verb == "open", Force: verb == "force", DryRun: verb == "look"}
+	r := Request{Open: verb == "open", Force: verb == "force", DryRun: verb == "look", OneByOne: verb == "each"}
 	for item := range strings.SplitSeq(text, ",") {
 		for word := range strings.FieldsSeq(item) {
 			parseWord(t, &r, word)
@@ -152,7 +157,7 @@ func parseWord(t failer, r *Request, word string) {
 	switch {
 	case strings.HasPrefix(word, "#"):
 		r.ID = idOf(int(number(t, word[1:])))
-	case strings.HasPrefix(word, "@") || key == "max" || key == "in" || key == "out" || key[0] == '+':
+	case strings.HasPrefix(word, "@") || key == "max" || key == "in" || key == "out" || key[0] == '+' || key[0] == '-':
 		parseOption(t, r, key, value)
 	case strings.Contains(word, ":"):
 		for a := range strings.SplitSeq(word, "+") {
@@ -190,6 +195,12 @@ func parseOption(t failer, r *Request, key, value string) {
 	case "out":
 		r.Use.OutputTokens = number(t, value)
 		r.Outcome.Usage.OutputTokens, r.Outcome.HasOutput = r.Use.OutputTokens, true
+	case "-refund":
+		r.Descriptors[len(r.Descriptors)-1].Hits.Refund = true
+	case "+soft":
+		r.Soft = true
+	case "+spare":
+		r.Soft, r.Spare = true, true
 	case "+floor":
 		r.Outcome.OutputFloor = true
 	case "+progress":

@@ -15,6 +15,7 @@ func Run(t *testing.T, factory Factory) {
 		timelines []timeline
 	}{
 		{"Windows", windows()},
+		{"Fixed", fixedWindows()},
 		{"Amounts", amounts()},
 		{"Reservations", holds()},
 		{"Matching", matches()},

@@ -15,9 +15,11 @@ const Buckets = 60
 // window is the slow counter of one key of one limit: units by the bucket in
 // which they were charged. It keeps the rule of the conservative ring word for word:
 // with buckets of ceil(length/60), at an instant in bucket i, what is in the
-// buckets i-60 to i counts.
+// buckets i-60 to i counts. A fixed window is a single bucket, as wide as it is long.
 type window struct {
 	length time.Duration
+	fixed  bool
+	span   int64 // how many buckets before the current one count
 	width  int64
 	limit  uint64
 	units  map[int64]uint64
@@ -28,9 +30,19 @@ type window struct {
 func newWindow(length time.Duration) *window {
 	return &window{
 		length: length,
+		span:   Buckets,
 		width:  (int64(length) + Buckets - 1) / Buckets,
 		units:  map[int64]uint64{},
 	}
+}
+
+// windowOf returns an empty window for a limit.
+func windowOf(l limiter.LimitSpec) *window {
+	w := newWindow(l.Window)
+	if l.Fixed {
+		w.fixed, w.span, w.width = true, 0, int64(l.Window)
+	}
+	return w
 }
 
 func (w *window) clone() *window {
@@ -52,7 +64,7 @@ func (w *window) bucket(t int64) int64 {
 func (w *window) sum(i int64) uint64 {
 	var s uint64
 	for b, u := range w.units {
-		if b >= i-Buckets && b <= i {
+		if b >= i-w.span && b <= i {
 			s = saturate(s, u)
 		}
 	}
@@ -70,7 +82,7 @@ func (w *window) idle() bool { return w.used() == 0 }
 func (w *window) advance(t int64) {
 	last, i := w.bucket(w.now), w.bucket(t)
 	if i < last {
-		if last-i > Buckets+1 {
+		if last-i > w.span+1 {
 			w.restart(t)
 		}
 		return
@@ -113,7 +125,7 @@ func (w *window) skipRounds(b, i int64) int64 {
 // forget drops what does not count in bucket i any more.
 func (w *window) forget(i int64) {
 	for b := range w.units {
-		if b < i-Buckets {
+		if b < i-w.span {
 			delete(w.units, b)
 		}
 	}
@@ -145,8 +157,12 @@ func (w *window) fits(amount uint64) bool {
 	return carry == 0 && sum <= w.limit
 }
 
-// charge counts amount now; what is above the limit becomes debt.
+// charge counts amount now; what is above the limit becomes debt, if the window slides.
 func (w *window) charge(amount uint64) {
+	if w.fixed {
+		w.count(amount)
+		return
+	}
 	i := w.bucket(w.now)
 	room := uint64(0)
 	if s := w.sum(i); s < w.limit {
@@ -182,7 +198,7 @@ func (w *window) refund(amount uint64) {
 	w.debt -= paid
 	amount -= paid
 	i := w.bucket(w.now)
-	for b := i; b >= i-Buckets && amount > 0; b-- {
+	for b := i; b >= i-w.span && amount > 0; b-- {
 		if u := w.units[b]; u > 0 {
 			t := min(u, amount)
 			w.take(b, t)

@@ -32,6 +32,7 @@ type Descriptor struct {
 type Request struct {
 	Tenant, RequestID, IdempotencyKey string
 	Open, Force, DryRun               bool
+	OneByOne, Soft, Spare             bool
 	ID                                limiter.ID
 	TTL                               time.Duration
 	HoldUntil                         limiter.Instant
@@ -49,6 +50,9 @@ type Request struct {
 // String writes r as a timeline would.
 func (r Request) String() string {
 	var b strings.Builder
+	if r.OneByOne || r.Soft || r.Spare {
+		fmt.Fprintf(&b, "one by one=%t soft=%t spare=%t ", r.OneByOne, r.Soft, r.Spare)
+	}
 	fmt.Fprintf(&b, "ask open=%t force=%t dry=%t id=%x ttl=%v tenant=%q rid=%q idem=%q", r.Open, r.Force, r.DryRun,
 		r.ID[:2], r.TTL, r.Tenant, r.RequestID, r.IdempotencyKey)
 	for _, d := range r.Descriptors {
@@ -110,12 +114,14 @@ func (w *World) Fill(a *limiter.Ask, r Request) {
 	a.Tenant, a.RequestID, a.IdempotencyKey = r.Tenant, r.RequestID, r.IdempotencyKey
 	a.Open, a.Force, a.DryRun, a.ID, a.TTL = r.Open, r.Force, r.DryRun, r.ID, r.TTL
 	a.HoldUntil = r.HoldUntil
+	a.OneByOne, a.Soft, a.Spare = r.OneByOne, r.Soft, r.Spare
 	for i, d := range r.Descriptors {
 		w.Plan.MatchDescriptor(a, d.Domain, i, d.Entries, d.Hits)
 	}
 	if r.Attributes != nil {
 		w.Plan.MatchAttributes(a, "", -1, r.Attributes, estimate(r.Use, !r.Estimated))
 	}
+	a.DropReplaced()
 }
 
 // estimate returns u as a caller gives it.
@@ -129,10 +135,15 @@ func estimate(u limiter.Usage, exact bool) limiter.Estimate {
 // Charges returns what r asks for, for the model.
 func (w *World) Charges(r Request) []Charge {
 	var charges []Charge
+	var replaced []string
 	for i, d := range r.Descriptors {
 		_, c := MatchDescriptor(w.Spec, d.Domain, i, d.Entries, d.Hits)
 		charges = append(charges, c...)
+		if d.Hits.Override.Window == 0 {
+			replaced = append(replaced, Replaced(w.Spec, d.Domain, d.Entries)...)
+		}
 	}
+	charges = DropReplaced(charges, replaced)
 	if r.Attributes != nil {
 		charges = append(charges, MatchQuotas(w.Spec, -1, r.Attributes, r.Use)...)
 	}
@@ -166,7 +177,7 @@ func (w *World) modelAsk(r Request) Ask {
 	return Ask{
 		Tenant: r.Tenant, RequestID: r.RequestID, IdempotencyKey: r.IdempotencyKey,
 		Open: r.Open, ID: r.ID, TTL: r.TTL, Force: r.Force, DryRun: r.DryRun,
-		Charges: charges, Use: reservedOf(charges, r.Use),
+		Charges: charges, Use: reservedOf(charges, r.Use), OneByOne: r.OneByOne, Soft: r.Soft, Spare: r.Spare,
 	}
 }
 
@@ -196,7 +207,7 @@ func (w *World) answer(d *limiter.Decision, want Answer) Answer {
 	for i, c := range d.Checks {
 		k := Check{
 			Descriptor: c.Descriptor, Owner: c.Limit.Owner,
-			Limit:     limiter.LimitSpec{Name: c.Limit.Name, Meter: c.Limit.Meter, Amount: c.Amount, Window: c.Limit.Window},
+			Limit:     limiter.LimitSpec{Name: c.Limit.Name, Meter: c.Limit.Meter, Amount: c.Amount, Window: c.Limit.Window, Fixed: c.Limit.Fixed},
 			Requested: c.Requested, Used: c.Used, Remaining: c.Remaining,
 			RetryAt: c.RetryAt, ResetAt: c.ResetAt, Over: c.Over, Shadow: c.Limit.Shadow,
 		}
