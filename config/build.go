@@ -39,7 +39,7 @@ type builder struct {
 	byName     map[string]*domainTree
 	rules      int
 
-	mergeDomains bool // see Options
+	mergeDomains, strict bool // see Options
 }
 
 func newBuilder(r *report) *builder {
@@ -110,11 +110,25 @@ func (b *builder) takeName(name string, at place) {
 	b.names[name] = at
 }
 
+// ratelimit returns the domains of files of envoyproxy/ratelimit.
+func (b *builder) ratelimit() map[string]bool {
+	var names map[string]bool
+	for _, d := range b.domains {
+		if d.ratelimit != nil {
+			if names == nil {
+				names = map[string]bool{}
+			}
+			names[d.name] = true
+		}
+	}
+	return names
+}
+
 // spec returns what was built.
 func (b *builder) spec() limiter.Spec {
 	s := limiter.Spec{Quotas: b.quotas}
 	for _, d := range b.domains {
-		s.Domains = append(s.Domains, limiter.DomainSpec{Name: d.name, Rules: rulesOf(&d.root)})
+		s.Domains = append(s.Domains, limiter.DomainSpec{Name: d.name, Rules: rulesOf(&d.root), Fixed: b.strict && d.ratelimit != nil})
 	}
 	return s
 }

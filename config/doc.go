@@ -45,6 +45,11 @@ type Loaded struct {
 	// take part in Digest.
 	Server []Setting
 
+	// Ratelimit are the domains of files of envoyproxy/ratelimit, nil if there is none.
+	Ratelimit map[string]bool
+	// Strict says that those count and answer as envoyproxy/ratelimit does, see [Options].
+	Strict bool
+
 	// Missing says that this stands for no configuration at all, because there has not
 	// been a valid one yet; see [Options.LoadFirst]. Nothing can be decided by it.
 	Missing bool

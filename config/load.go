@@ -26,8 +26,9 @@ func (o Options) build(paths []string, s snapshot, r *report, prev *Loaded) (*Lo
 		for _, f := range s.files {
 			l.Sources = append(l.Sources, f.path)
 		}
-		l.Rules, l.Server = b.rules, b.settings
+		l.Rules, l.Server, l.Ratelimit = b.rules, b.settings, b.ratelimit()
 	}
+	l.Strict = o.Strict
 	if err := r.err(); err != nil {
 		return nil, err
 	}
@@ -51,7 +52,7 @@ func (o Options) build(paths []string, s snapshot, r *report, prev *Loaded) (*Lo
 // they decide what rules and quotas mean.
 func (o Options) read(files []source, r *report) *builder {
 	b := newBuilder(r)
-	b.mergeDomains = o.MergeDomains
+	b.mergeDomains, b.strict = o.MergeDomains, o.Strict
 	var natives []*native
 	var ratelimits []*document
 	for _, file := range files {

@@ -12,6 +12,10 @@ type Options struct {
 	// MergeDomains lets several files of envoyproxy/ratelimit add descriptors to one
 	// domain. A descriptor that is in two of them is still an error.
 	MergeDomains bool
+	// Strict counts in the domains of such files as envoyproxy/ratelimit itself does: in
+	// fixed windows, each descriptor by itself, and what is refused too. The server then
+	// answers with its errors as well.
+	Strict bool
 }
 
 // Load is [Load] for files that are read as o says.
@@ -30,7 +34,7 @@ func (o Options) LoadFirst(paths []string) (*Loaded, error) {
 		return l, nil
 	}
 	missing := NotLoaded()
-	missing.state = s.state
+	missing.state, missing.Strict = s.state, o.Strict
 	return missing, err
 }
 

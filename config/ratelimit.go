@@ -2,7 +2,6 @@ package config
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -13,8 +12,8 @@ import (
 
 // A file of envoyproxy/ratelimit is read as it is. What it refuses is refused here
 // in the same words, with the place and what was expected added. Where it looks away
-// (keys given twice, later documents, a key that is a pattern) and where weir cannot
-// do the same (replaces, quota_mode), the file is refused.
+// (keys given twice, later documents), the file is refused. Where it takes two keys for
+// one (a_b, and a with the value b), they are two.
 
 // ratelimitKeys are the words of such files. A word in a place where it means
 // nothing is accepted there and ignored here.
@@ -41,6 +40,7 @@ type ratelimitFile struct {
 	doc    *document
 	report *report
 	build  *builder
+	llm    bool // its domain is that of LLM calls
 }
 
 // isRatelimit says whether a document is a file of envoyproxy/ratelimit.
@@ -71,35 +71,36 @@ func readRatelimit(d *document, b *builder) {
 		return
 	}
 	domain.ratelimit = &at
-	f.descriptors(d.root, &domain.root, name, 1)
+	f.llm = b.vocabulary.IsLLM(name)
+	f.descriptors(d.root, &domain.root, name, nil)
 }
 
 // descriptors adds the descriptors of a mapping below a node. path is how
-// envoyproxy/ratelimit names the node.
-func (f *ratelimitFile) descriptors(n *yaml.Node, parent *ruleNode, path string, depth int) {
+// envoyproxy/ratelimit names the node, and levels are those that lead to it.
+func (f *ratelimitFile) descriptors(n *yaml.Node, parent *ruleNode, path string, levels []ratelimitLevel) {
 	list := child(n, "descriptors")
 	switch {
 	case list == nil || isNull(list):
 		return
 	case list.Kind != yaml.SequenceNode:
-		f.report.at(f.doc, list, "descriptors is %s, expected a list", kindOf(list))
+		f.wrongType(list, "[]config.YamlDescriptor", "descriptors", "a list")
 		return
-	case depth > MaxDepth:
+	case len(levels) >= MaxDepth:
 		f.report.at(f.doc, list, "descriptors are nested too deep, expected at most %d levels", MaxDepth)
 		return
 	}
 	for _, c := range list.Content {
 		if c.Kind != yaml.MappingNode {
-			f.report.at(f.doc, c, "config error, yaml file contains list of type other than map: %s, expected a mapping with key", kindOf(c))
+			f.report.at(f.doc, c, "config error, yaml file contains list of type other than map: %s, expected a mapping with key", shownAs(c))
 			continue
 		}
-		f.descriptor(c, parent, path, depth)
+		f.descriptor(c, parent, path, levels)
 	}
 }
 
 // descriptor adds one descriptor and what is below it.
-func (f *ratelimitFile) descriptor(n *yaml.Node, parent *ruleNode, path string, depth int) {
-	f.keys(n, "key, value, rate_limit, descriptors, shadow_mode, detailed_metric, value_to_metric, share_threshold, metadata")
+func (f *ratelimitFile) descriptor(n *yaml.Node, parent *ruleNode, path string, levels []ratelimitLevel) {
+	f.keys(n, "key, value, rate_limit, descriptors, shadow_mode, quota_mode, detailed_metric, value_to_metric, share_threshold, metadata")
 	key, keyOK := f.text(n, "key")
 	value, valueOK := f.text(n, "value")
 	if !keyOK || !valueOK {
@@ -114,58 +115,72 @@ func (f *ratelimitFile) descriptor(n *yaml.Node, parent *ruleNode, path string, 
 		composite += "_" + value
 	}
 	path += "." + composite
-	if isPattern(key) {
-		f.report.at(f.doc, child(n, "key"), "a pattern as key is not supported, expected * only in value")
+	level := ratelimitLevel{key: key, value: value, share: f.share(n, composite), valueToMetric: f.flag(n, "value_to_metric")}
+	if isPattern(composite) {
+		level.pattern = composite
+	}
+	node := f.node(n, parent, path, &level)
+	if node == nil {
 		return
 	}
+	levels = append(slices.Clip(levels), level)
+	f.fill(n, node, path, levels)
+	f.descriptors(n, node, path, levels)
+}
+
+// node returns the node of a descriptor below parent; nil if there is none to be had.
+func (f *ratelimitFile) node(n *yaml.Node, parent *ruleNode, path string, level *ratelimitLevel) *ruleNode {
 	at := place{f.doc, n}
-	node, isNew := parent.child(key, value, at)
-	if !isNew && node.ratelimit {
-		f.report.at(f.doc, n, "duplicate descriptor composite key '%s', expected each once; also at %s", shorten(path), node.first)
-		return
+	if isPattern(level.key) && f.llm {
+		f.report.at(f.doc, child(n, "key"), "a pattern as key in a domain of LLM calls, whose attributes are found by name, expected * only in value")
+		return nil
 	}
-	share := f.share(n, path)
-	if isNew {
-		node.spec.ShareValues = share
-	} else if node.spec.ShareValues != share {
+	node, isNew := parent.child(level.key, level.value, at)
+	switch {
+	case isNew:
+		node.spec.ShareValues, node.spec.KeyPattern = level.share, isPattern(level.key)
+	case node.ratelimit:
+		f.report.at(f.doc, n, "duplicate descriptor composite key '%s', expected each once; also at %s", shorten(path), node.first)
+		return nil
+	case node.spec.ShareValues != level.share:
 		f.report.at(f.doc, n, "share_threshold is not as share_values of the rule that begins alike, expected the same; also at %s", node.first)
-		return
+		return nil
+	case isPattern(level.key):
+		f.report.at(f.doc, n, "a rule has the same key, in which * is no pattern, expected only one of them; also at %s", node.first)
+		return nil
 	}
 	node.first, node.ratelimit = at, true
-	f.fill(n, node, path, at)
-	f.descriptors(n, node, path, depth+1)
+	return node
 }
 
 // fill gives a node what its descriptor says of it.
-func (f *ratelimitFile) fill(n *yaml.Node, node *ruleNode, path string, at place) {
-	shadow := f.flag(n, "shadow_mode")
-	f.flag(n, "detailed_metric")
-	f.flag(n, "value_to_metric")
-	if f.flag(n, "quota_mode") {
-		f.unsupported(n, "quota_mode")
-	}
-	if m := child(n, "metadata"); m != nil && m.Kind != yaml.MappingNode && !isNull(m) {
-		f.report.at(f.doc, m, "error parsing metadata: it is %s, expected a mapping", kindOf(m))
+func (f *ratelimitFile) fill(n *yaml.Node, node *ruleNode, path string, levels []ratelimitLevel) {
+	shadow, soft := f.flag(n, "shadow_mode"), f.flag(n, "quota_mode")
+	note := &RatelimitRule{Metadata: f.metadata(n), levels: levels, detailed: f.flag(n, "detailed_metric")}
+	for _, l := range levels {
+		note.shares = note.shares || l.share
 	}
 	limits, unlimited, ok := f.rateLimit(n)
 	if !ok {
 		return
 	}
+	at := place{f.doc, n}
 	if node.rule != nil {
 		f.report.at(f.doc, n, "duplicate descriptor composite key '%s', expected each once; also at %s", shorten(path), node.rule)
 		return
 	}
 	node.rule = &at
-	node.spec.Limits, node.spec.Unlimited, node.spec.Shadow = limits, unlimited, shadow
+	node.spec.Limits, node.spec.Unlimited, node.spec.Shadow, node.spec.Soft = limits, unlimited, shadow, soft
+	node.spec.Replaces, node.spec.Note = f.replaces(child(n, "rate_limit")), note
 	f.build.countRule(at)
 }
 
 // share says whether a descriptor counts all values of its pattern together.
-func (f *ratelimitFile) share(n *yaml.Node, path string) bool {
+func (f *ratelimitFile) share(n *yaml.Node, composite string) bool {
 	share := f.flag(n, "share_threshold")
-	if value, _ := f.text(n, "value"); share && !isPattern(value) {
+	if share && !isPattern(composite) {
 		f.report.at(f.doc, child(n, "share_threshold"),
-			"share_threshold can only be used with wildcard values (containing '*'), but found key '%s', expected a * in value", shorten(path))
+			"share_threshold can only be used with wildcard values (containing '*'), but found key '%s', expected a * in value", shorten(composite))
 		return false
 	}
 	return share
@@ -178,11 +193,10 @@ func (f *ratelimitFile) rateLimit(n *yaml.Node) (limits []limiter.LimitSpec, unl
 		return nil, false, false
 	}
 	if l.Kind != yaml.MappingNode {
-		f.report.at(f.doc, l, "rate_limit is %s, expected a mapping with unit and requests_per_unit", kindOf(l))
+		f.wrongType(l, "config.YamlRateLimit", "rate_limit", "a mapping with unit and requests_per_unit")
 		return nil, false, false
 	}
-	f.keys(l, "unit, requests_per_unit, unlimited, name")
-	f.replaces(l)
+	f.keys(l, "unit, requests_per_unit, unlimited, name, replaces")
 	name, _ := f.text(l, "name")
 	unit, unitOK := f.text(l, "unit")
 	window, known := ratelimitUnits[strings.ToLower(unit)]
@@ -206,18 +220,41 @@ func (f *ratelimitFile) rateLimit(n *yaml.Node) (limits []limiter.LimitSpec, unl
 		f.report.at(f.doc, at, "invalid rate limit unit '%s', expected %s", shorten(unit), expectedUnits)
 		return nil, false, false
 	}
-	return []limiter.LimitSpec{{Name: name, Meter: limiter.Requests, Amount: amount, Window: window}}, false, true
+	return []limiter.LimitSpec{{Name: name, Meter: limiter.Requests, Amount: amount, Window: window, Fixed: f.build.strict}}, false, true
 }
 
-// replaces refuses what changes decisions in a way that weir does not know.
-func (f *ratelimitFile) replaces(l *yaml.Node) {
-	if r := child(l, "replaces"); r != nil && !isNull(r) && (r.Kind != yaml.SequenceNode || len(r.Content) > 0) {
-		f.unsupported(l, "replaces")
+// replaces reads the names of the limits that a limit replaces.
+func (f *ratelimitFile) replaces(l *yaml.Node) []string {
+	list := child(l, "replaces")
+	if list == nil || isNull(list) {
+		return nil
 	}
-}
-
-func (f *ratelimitFile) unsupported(n *yaml.Node, key string) {
-	f.report.at(f.doc, keyNode(n, key), "%s is not supported, expected a file without it: ignoring it would change decisions", key)
+	if list.Kind != yaml.SequenceNode {
+		f.wrongType(list, "[]config.yamlReplaces", "replaces", "a list of mappings with name")
+		return nil
+	}
+	own := ""
+	if n := child(l, "name"); n != nil && !isNull(n) {
+		own = n.Value
+	}
+	var names []string
+	for _, c := range list.Content {
+		if c.Kind != yaml.MappingNode {
+			f.report.at(f.doc, c, "config error, yaml file contains list of type other than map: %s, expected a mapping with name", shownAs(c))
+			continue
+		}
+		f.keys(c, "name")
+		switch name, ok := f.text(c, "name"); {
+		case !ok:
+		case name == "":
+			f.report.at(f.doc, c, "should not have an empty replaces entry, expected the name of another limit")
+		case name == own:
+			f.report.at(f.doc, c, "replaces should not contain name of same descriptor, expected the name of another limit")
+		default:
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // keys reports keys that such files do not have anywhere.
@@ -235,60 +272,4 @@ func (f *ratelimitFile) keys(n *yaml.Node, expected string) {
 		}
 		f.report.at(f.doc, k, "config error, unknown key '%s', expected one of %s%s", shorten(k.Value), expected, hint)
 	}
-}
-
-// text reads a text; a whole number, a truth value and a date are text as written.
-func (f *ratelimitFile) text(n *yaml.Node, key string) (string, bool) {
-	v := child(n, key)
-	switch {
-	case v == nil || isNull(v):
-		return "", true
-	case v.Kind == yaml.ScalarNode && v.Tag == "!!float":
-		f.report.at(f.doc, v, "error checking config: %s is %s, expected text; put it in quotes", key, kindOf(v))
-		return "", false
-	case v.Kind != yaml.ScalarNode:
-		f.report.at(f.doc, v, "error checking config: %s is %s, expected text", key, kindOf(v))
-		return "", false
-	}
-	return v.Value, true
-}
-
-// flag is truth, with false for what is none.
-func (f *ratelimitFile) flag(n *yaml.Node, key string) bool {
-	v, _ := f.truth(n, key)
-	return v
-}
-
-// truth reads a truth value, in all the spellings of such files.
-func (f *ratelimitFile) truth(n *yaml.Node, key string) (value, ok bool) {
-	v := child(n, key)
-	if v == nil || isNull(v) {
-		return false, true
-	}
-	if v.Kind == yaml.ScalarNode {
-		switch strings.ToLower(v.Value) {
-		case "true", "yes", "on", "y":
-			return true, true
-		case "false", "no", "off", "n":
-			return false, true
-		}
-	}
-	f.report.at(f.doc, v, "error checking config: %s is %s, expected true or false", key, kindOf(v))
-	return false, false
-}
-
-// amount reads requests_per_unit; absent means 0, which admits nothing.
-func (f *ratelimitFile) amount(n *yaml.Node) uint64 {
-	v := child(n, "requests_per_unit")
-	if v == nil || isNull(v) {
-		return 0
-	}
-	if v.Kind == yaml.ScalarNode && v.Tag == "!!int" {
-		// Base 0 with underscores: what such files may write.
-		if u, err := strconv.ParseUint(strings.ReplaceAll(v.Value, "_", ""), 0, 32); err == nil {
-			return u
-		}
-	}
-	f.report.at(f.doc, v, "error checking config: requests_per_unit is %s, expected a whole number from 0 to 4294967295", kindOf(v))
-	return 0
 }

@@ -21,7 +21,9 @@ import (
 // Render writes what decides in l as one of weir's own files, with the defaults filled
 // in, whichever files it came from. It decides like l, with two exceptions: nodes of a
 // file of envoyproxy/ratelimit that have no limit are left out, and so is what a
-// provider granted, see [Loaded.WithGrants]. The server block is not part of it.
+// provider granted, see [Loaded.WithGrants]. The server block is not part of it. Nor are
+// rules of such files that weir's own words cannot say, with quota_mode, replaces or a
+// pattern as key; a comment counts them. Fixed windows are written as if they slid.
 func (l *Loaded) Render() ([]byte, error) {
 	c := &configv1.Config{Llm: llmOf(&l.Vocabulary), Providers: l.described}
 	if len(l.Gateways) > 0 {
@@ -30,9 +32,10 @@ func (l *Loaded) Render() ([]byte, error) {
 	for i := range l.Spec.Quotas {
 		c.Quotas = append(c.Quotas, quotaOf(&l.Spec.Quotas[i]))
 	}
+	unsaid := 0
 	for _, d := range l.Spec.Domains {
 		for i := range d.Rules {
-			c.Rules = rulesBelow(c.Rules, d.Name, nil, &d.Rules[i])
+			c.Rules = rulesBelow(c.Rules, &unsaid, d.Name, nil, &d.Rules[i])
 		}
 	}
 	root := mappingOf(c.ProtoReflect())
@@ -48,7 +51,13 @@ func (l *Loaded) Render() ([]byte, error) {
 	if err := e.Encode(root); err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
-	return b.Bytes(), e.Close()
+	if err := e.Close(); err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	if unsaid > 0 {
+		fmt.Fprintf(&b, "# Left out: %d of the rules, which only files of envoyproxy/ratelimit can say.\n", unsaid)
+	}
+	return b.Bytes(), nil
 }
 
 // quotaOf is a quota in the words of a file.
@@ -119,9 +128,13 @@ func percent(share float64) string {
 	return strconv.FormatFloat(math.Round(share*1e8)/1e6, 'f', -1, 64) + "%"
 }
 
-// rulesBelow appends the rules of a node and of those below it to rules. above is the
-// match of its parent.
-func rulesBelow(rules []*configv1.Rule, domain string, above []*configv1.Match, s *limiter.RuleSpec) []*configv1.Rule {
+// rulesBelow appends the rules of a node and of those below it to rules, and counts those
+// that it cannot say. above is the match of its parent.
+func rulesBelow(rules []*configv1.Rule, unsaid *int, domain string, above []*configv1.Match, s *limiter.RuleSpec) []*configv1.Rule {
+	if s.KeyPattern {
+		*unsaid += countRules(s)
+		return rules
+	}
 	m := &configv1.Match{Key: &s.Key}
 	if s.Value != "" {
 		m.Value = &s.Value
@@ -130,7 +143,11 @@ func rulesBelow(rules []*configv1.Rule, domain string, above []*configv1.Match, 
 		m.ShareValues = &s.ShareValues
 	}
 	match := append(slices.Clip(above), m)
-	if len(s.Limits) > 0 || s.Unlimited {
+	switch {
+	case len(s.Limits) == 0 && !s.Unlimited:
+	case s.Soft || len(s.Replaces) > 0:
+		*unsaid++
+	default:
 		r := &configv1.Rule{Domain: &domain, Match: match}
 		if s.Name != "" {
 			r.Name = &s.Name
@@ -151,9 +168,21 @@ func rulesBelow(rules []*configv1.Rule, domain string, above []*configv1.Match, 
 		rules = append(rules, r)
 	}
 	for i := range s.Rules {
-		rules = rulesBelow(rules, domain, match, &s.Rules[i])
+		rules = rulesBelow(rules, unsaid, domain, match, &s.Rules[i])
 	}
 	return rules
+}
+
+// countRules counts the rules at a node and below.
+func countRules(s *limiter.RuleSpec) int {
+	n := 0
+	if len(s.Limits) > 0 || s.Unlimited {
+		n++
+	}
+	for i := range s.Rules {
+		n += countRules(&s.Rules[i])
+	}
+	return n
 }
 
 // lengthOf writes a window in the largest unit of which it is a multiple.

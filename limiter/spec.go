@@ -125,7 +125,7 @@ type RuleSpec struct {
 	// Ask.DropReplaced.
 	Replaces []string `json:",omitempty"`
 	// Note is carried to the Limits, not interpreted.
-	Note any `json:",omitempty"`
+	Note any `json:"-"`
 	// Rules are the next level.
 	Rules []RuleSpec
 }
