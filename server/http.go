@@ -54,8 +54,8 @@ func (s *Server) httpHandler() http.Handler {
 	mux.Handle(weirv1connect.NewQuotaServiceHandler(connectQuota{&quotaService{d: s.d, cut: s.cut}}, handlers...))
 	mux.Handle(weirv1connect.NewAdminServiceHandler(s.admin(), handlers...))
 	mux.HandleFunc("/json", s.serveJSON)
-	mux.HandleFunc("/healthcheck", s.serveReady("OK"))
-	mux.HandleFunc("/readyz", s.serveReady("ready\n"))
+	mux.HandleFunc("/healthcheck", s.serveReady("OK", ""))
+	mux.HandleFunc("/readyz", s.serveReady("ready\n", "not ready\n"))
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok\n") })
 	mux.Handle("/metrics", promhttp.HandlerFor(s.d.metrics.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("/{$}", s.serveIndex)
@@ -136,12 +136,12 @@ func (s *Server) serveJSON(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if err != nil {
-		text(w, http.StatusBadRequest, "Bad Request: body: "+err.Error()+", expected an envoy.service.ratelimit.v3.RateLimitRequest as JSON\n")
+		s.badJSON(w, "body: "+err.Error()+", expected an envoy.service.ratelimit.v3.RateLimitRequest as JSON")
 		return
 	}
 	resp, err := s.rls.decideJSON(r.Context(), req)
 	if err != nil {
-		text(w, http.StatusBadRequest, "Bad Request: "+messageOf(err)+"\n")
+		s.badJSON(w, messageOf(err))
 		return
 	}
 	code := http.StatusInternalServerError
@@ -162,14 +162,24 @@ func (s *Server) serveJSON(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(out) // the caller left; there is nobody to tell
 }
 
+// badJSON answers that a request to /json cannot be decided, and why.
+func (s *Server) badJSON(w http.ResponseWriter, why string) {
+	if s.options.BareErrors {
+		s.options.Logger.Debug("a request to /json is wrong", slog.String("error", why))
+		text(w, http.StatusBadRequest, "Bad Request\n")
+		return
+	}
+	text(w, http.StatusBadRequest, "Bad Request: "+why+"\n")
+}
+
 // serveReady says whether new work is welcome.
-func (s *Server) serveReady(yes string) http.HandlerFunc {
+func (s *Server) serveReady(yes, no string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		if s.ready.ready.Load() {
 			text(w, http.StatusOK, yes)
 			return
 		}
-		text(w, http.StatusInternalServerError, "not ready\n")
+		text(w, http.StatusInternalServerError, no)
 	}
 }
 

@@ -115,6 +115,18 @@ func TestJSONOfProxies(t *testing.T) {
 	})
 }
 
+// For who expects the answers of envoyproxy/ratelimit to the letter, and nothing else.
+func TestBareErrors(t *testing.T) {
+	inBubble(t, Options{BareErrors: true}, func(t *testing.T, w *world) {
+		for _, body := range []string{"", "{", `{"domane":"edge"}`, `{"domain":"edge"}`, `{"domain":"","descriptors":[{"entries":[{"key":"k"}]}]}`} {
+			code, text, header := w.fetch("POST", "/json", body)
+			if code != 400 || text != "Bad Request\n" || header.Get("Content-Type") != "text/plain; charset=utf-8" {
+				t.Errorf("%q: %d %q %v, want 400 and nothing more", body, code, text, header)
+			}
+		}
+	})
+}
+
 func TestOnlyThisMachinesPagesAreServed(t *testing.T) {
 	inBubble(t, Options{}, func(t *testing.T, w *world) {
 		for host, want := range map[string]int{

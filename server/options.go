@@ -89,6 +89,9 @@ type Options struct {
 	MaxInFlight int
 	// PlainHTTP leaves the HTTP port without TLS, whoever can reach it.
 	PlainHTTP bool
+	// BareErrors answers what is wrong at /json with the name of the status alone, as
+	// envoyproxy/ratelimit does; the log then says more at the level of debugging.
+	BareErrors bool
 	// DebugAddr, unless empty, is where profiles and the rules in force are shown, as
 	// host:port and without TLS.
 	DebugAddr string

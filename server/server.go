@@ -225,8 +225,12 @@ func (s *Server) refuse(err error) {
 	text := err.Error()
 	s.lastError.Store(&text)
 	s.d.metrics.loadFailed()
-	s.options.Logger.Error("the configuration on disk is invalid, the earlier one stays in force",
-		slog.String("plan", s.d.loaded.Load().Digest), slog.String("error", text))
+	if l := s.d.loaded.Load(); l.Missing {
+		s.options.Logger.Error("the configuration on disk is still invalid, and there is none in force", slog.String("error", text))
+	} else {
+		s.options.Logger.Error("the configuration on disk is invalid, the earlier one stays in force",
+			slog.String("plan", l.Digest), slog.String("error", text))
+	}
 }
 
 // Reload reads the watched files now, and does not wait for it: a running server puts
