@@ -38,12 +38,18 @@ func (o Options) LoadFirst(paths []string) (*Loaded, error) {
 	return missing, err
 }
 
-// NotLoaded returns a configuration that is Missing.
-func NotLoaded() *Loaded {
+// Nothing returns a configuration that limits nothing.
+func Nothing() *Loaded {
 	l, err := Options{MayBeEmpty: true}.build([]string{""}, snapshot{}, &report{}, nil)
 	if err != nil {
 		panic("a configuration of nothing is not valid: " + err.Error()) // it is a constant
 	}
+	return l
+}
+
+// NotLoaded returns a configuration that is Missing.
+func NotLoaded() *Loaded {
+	l := Nothing()
 	l.Missing = true
 	return l
 }

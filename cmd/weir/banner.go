@@ -28,9 +28,14 @@ func (b banner) print(w io.Writer) {
 		plural(b.loaded.Quotas, "quota"), plural(b.loaded.Rules, "rule"))
 	fmt.Fprintf(w, "  gRPC    %s   Envoy RLS v3 and access logs, weir.v1, health, reflection\n", b.grpc)
 	fmt.Fprintf(w, "  HTTP    %s://%s   weir.v1 as JSON, /json, /metrics, /healthz, /readyz\n", b.scheme, b.http)
-	if builtin {
+	switch {
+	case b.loaded.Missing:
+		fmt.Fprintln(w, "  config  invalid: calls are answered with an error until it is valid")
+	case len(b.loaded.Sources) == 0:
+		fmt.Fprintln(w, "  config  no files: everything is allowed")
+	case builtin:
 		fmt.Fprintln(w, "  config  none given; to write one: weir init weir.yaml && weir serve weir.yaml")
-	} else {
+	default:
 		fmt.Fprintf(w, "  config  %s\n", someOf(b.loaded.Sources, 4))
 	}
 	if addr, err := reachable(b.http); err == nil && b.scheme == "http" {

@@ -45,6 +45,11 @@ func report(w io.Writer, cmd *cobra.Command, err error) int {
 		fmt.Fprintf(w, "%s: the configuration is invalid: %s\n", name, countProblems(invalid))
 		return exitInvalid
 	}
+	if wrong, ok := errors.AsType[*environmentError](err); ok {
+		fmt.Fprintln(w, wrong.Error())
+		fmt.Fprintf(w, "%s: the environment is invalid: %s (see %s --help)\n", name, plural(len(wrong.problems), "problem"), name)
+		return exitUsage
+	}
 	text := strings.TrimPrefix(strings.Join(strings.Fields(err.Error()), " "), "server: ")
 	if _, ok := errors.AsType[*usageError](err); ok {
 		fmt.Fprintf(w, "%s: %s (see %s --help)\n", name, text, name)

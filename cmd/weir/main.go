@@ -12,6 +12,7 @@ import (
 
 func main() {
 	os.Exit(run(&process{
+		name:    os.Args[0],
 		args:    os.Args[1:],
 		environ: os.Environ(),
 		stdout:  os.Stdout,
@@ -21,6 +22,7 @@ func main() {
 
 // process is what the world outside gives a command.
 type process struct {
+	name    string // of the program, as it was started
 	args    []string
 	environ []string
 	stdout  io.Writer
@@ -30,7 +32,7 @@ type process struct {
 // run runs the command that p.args names and returns the exit code.
 func run(p *process) int {
 	root := newRoot(p)
-	root.SetArgs(p.args)
+	root.SetArgs(verbOf(root, p))
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	cmd, err := root.ExecuteC()

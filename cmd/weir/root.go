@@ -37,6 +37,7 @@ func newRoot(p *process) *cobra.Command {
 	root.SetHelpCommand(newHelp())
 	root.AddCommand(
 		newServe(p),
+		newRatelimit(p),
 		newInit(p),
 		newCheck(p),
 		newExplain(p),
@@ -114,7 +115,7 @@ func choiceFlag(cmd *cobra.Command, c *choice, name, short, usage string) {
 	}
 }
 
-// choice is a flag whose value is one of a few words.
+// choice is a flag whose value is one of a few words, or what it is at first.
 type choice struct {
 	value string
 	of    []string
@@ -128,9 +129,12 @@ func (c *choice) Type() string { return strings.Join(c.of, "|") }
 
 // Set implements pflag.Value.
 func (c *choice) Set(s string) error {
-	if slices.Contains(c.of, s) {
+	if slices.Contains(c.of, s) || s == "" && c.value == "" {
 		c.value = s
 		return nil
+	}
+	if len(c.of) == 1 {
+		return errors.New("expected " + c.of[0] + ", or nothing" + didYouMean(s, c.of))
 	}
 	return errors.New("expected one of " + strings.Join(c.of, ", ") + didYouMean(s, c.of))
 }

@@ -32,13 +32,15 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// TestMain makes weir itself, two small clients and a provider's limits commands of the scripts.
+// TestMain makes weir itself, also by the name of what it stands in for, two small clients
+// and a provider's limits commands of the scripts.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"weir":   main,
-		"post":   func() { exitWith(post(os.Args[1:])) },
-		"rls":    func() { exitWith(askRLS(os.Args[1:])) },
-		"limits": func() { exitWith(serveLimits(os.Args[1:])) },
+		"weir":      main,
+		"ratelimit": main,
+		"post":      func() { exitWith(post(os.Args[1:])) },
+		"rls":       func() { exitWith(askRLS(os.Args[1:])) },
+		"limits":    func() { exitWith(serveLimits(os.Args[1:])) },
 	})
 }
 
@@ -56,6 +58,8 @@ func TestScripts(t *testing.T) {
 			"edit":      edit,
 			"until":     until,
 			"identity":  identity,
+			"hostport":  hostport,
+			"leftover":  leftover,
 		},
 	})
 }
@@ -104,6 +108,22 @@ func addresses(ts *testscript.TestScript, _ bool, names []string) {
 		defer l.Close()
 		ts.Setenv(name, l.Addr().String())
 	}
+}
+
+// hostport ADDR HOST PORT sets two variables to the parts of an address.
+func hostport(ts *testscript.TestScript, _ bool, args []string) {
+	host, port, err := net.SplitHostPort(args[0])
+	ts.Check(err)
+	ts.Setenv(args[1], host)
+	ts.Setenv(args[2], port)
+}
+
+// leftover PATH makes a Unix socket that nobody listens at any more.
+func leftover(ts *testscript.TestScript, _ bool, args []string) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: args[0], Net: "unix"})
+	ts.Check(err)
+	l.SetUnlinkOnClose(false)
+	ts.Check(l.Close())
 }
 
 // serving ADDR waits until a weir there says that it serves; ! serving, that it does not.
@@ -214,7 +234,11 @@ func serveLimits(args []string) error {
 
 // askRLS ADDR DOMAIN KEY=VALUE... prints the answer of Envoy's rate limit service.
 func askRLS(args []string) error {
-	conn, err := grpc.NewClient("passthrough:///"+args[0], grpc.WithTransportCredentials(insecure.NewCredentials()))
+	target := args[0]
+	if !strings.HasPrefix(target, "unix:") {
+		target = "passthrough:///" + target
+	}
+	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
 	}

@@ -28,10 +28,16 @@ type serveFlags struct {
 	maxPerPeer               int
 	stateDir                 string
 	printConfig              bool
+	compat                   choice
+	reference                *refSettings // nil without the environment of envoyproxy/ratelimit
+}
+
+func newServeFlags() *serveFlags {
+	return &serveFlags{log: newLogFlags(), compat: choice{of: []string{"ratelimit"}}}
 }
 
 func newServe(p *process) *cobra.Command {
-	f := &serveFlags{log: newLogFlags()}
+	f := newServeFlags()
 	cmd := &cobra.Command{
 		Use:   "serve [FILE|DIR...]",
 		Short: "Decide, for whoever asks",
@@ -51,6 +57,22 @@ SIGINT drain and then stop; a second one stops at once.`,
   weir serve /etc/weir --grpc-addr 0.0.0.0:8081 --tls-cert cert.pem --tls-key key.pem
   weir serve weir.yaml --print-config`,
 	}
+	f.add(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		s, err := readSettings(cmd, p.environ, args)
+		if err != nil {
+			return err
+		}
+		if f.compat.value != "" {
+			f.reference = newRefSettings(p.environ, false)
+		}
+		return f.serve(cmd, s, p)
+	}
+	return cmd
+}
+
+// add adds the flags to cmd.
+func (f *serveFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.grpcAddr, "grpc-addr", defaultGRPCAddr, "host:port for gRPC")
 	flags.StringVar(&f.httpAddr, "http-addr", defaultHTTPAddr, "host:port for HTTP: JSON, health, metrics")
@@ -69,17 +91,10 @@ SIGINT drain and then stop; a second one stops at once.`,
 		panic(fmt.Sprintf("flag state-dir was not added: %v", err))
 	}
 	flags.BoolVar(&f.printConfig, "print-config", false, "print each setting and where it came from, and the quotas and rules, and stop")
+	choiceFlag(cmd, &f.compat, "compat", "", "ratelimit: decide and answer as envoyproxy/ratelimit does, also where weir's own way is another, and read its variables")
 	if err := flags.SetAnnotation("tls-key", secretFlag, []string{"true"}); err != nil {
 		panic(fmt.Sprintf("flag tls-key was not added: %v", err))
 	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		s, err := readSettings(cmd, p.environ, args)
-		if err != nil {
-			return err
-		}
-		return f.serve(cmd, s, p)
-	}
-	return cmd
 }
 
 // check refuses values that no server could run with.
@@ -105,24 +120,9 @@ func (f *serveFlags) check() error {
 func (f *serveFlags) serve(cmd *cobra.Command, s *settings, p *process) error {
 	signals := notify()
 	defer signals.stop()
-	loaded, invalid := config.Load(s.paths, nil)
-	if invalid == nil {
-		if err := s.takeFile(loaded.Server); err != nil {
-			return err
-		}
-	}
-	if err := f.check(); err != nil {
-		return err
-	}
-	log, err := f.log.logger(p.stderr)
+	loaded, log, err := f.prepare(cmd, s, p)
 	if err != nil {
 		return err
-	}
-	for _, w := range strangers(cmd.Root(), p.environ) {
-		log.Warn("unknown environment variable", "name", w.name, "did_you_mean", w.near)
-	}
-	if invalid != nil {
-		return invalid
 	}
 	if f.printConfig {
 		return printSettings(cmd, s, loaded)
@@ -132,6 +132,9 @@ func (f *serveFlags) serve(cmd *cobra.Command, s *settings, p *process) error {
 	defer store.Close()
 	o := f.options(s, loaded, store, log)
 	o.Planned = func(p *limiter.Plan) { store.Resume(p) }
+	if err := f.reference.options(&o); err != nil {
+		return err
+	}
 	srv, err := server.New(o)
 	if err != nil {
 		return err
@@ -143,6 +146,38 @@ func (f *serveFlags) serve(cmd *cobra.Command, s *settings, p *process) error {
 	})
 	defer keepGrants(p.environ, srv, log)()
 	return signals.run(cmd.Context(), srv, log)
+}
+
+// prepare loads the configuration, completes the settings, and logs what is odd about
+// the environment.
+func (f *serveFlags) prepare(cmd *cobra.Command, s *settings, p *process) (*config.Loaded, *slog.Logger, error) {
+	if err := f.reference.take(s); err != nil {
+		return nil, nil, err
+	}
+	loaded, invalid := f.reference.load(s)
+	if loaded != nil {
+		if err := s.takeFile(loaded.Server); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := f.check(); err != nil {
+		return nil, nil, err
+	}
+	log, err := f.log.logger(p.stderr)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, w := range strangers(cmd.Root(), p.environ) {
+		log.Warn("unknown environment variable", "name", w.name, "did_you_mean", w.near)
+	}
+	f.reference.note(s, loaded, log)
+	switch {
+	case invalid != nil && (loaded == nil || f.printConfig):
+		return nil, nil, invalid
+	case invalid != nil:
+		log.Error("the configuration is invalid: until it is valid, calls are answered with an error", "error", invalid)
+	}
+	return loaded, log, nil
 }
 
 func (f *serveFlags) options(s *settings, loaded *config.Loaded, store server.Store, log *slog.Logger) server.Options {

@@ -48,8 +48,8 @@ func envName(flag string) string {
 // settings is where the values of a command's flags came from.
 type settings struct {
 	cmd *cobra.Command
-	// fromEnv holds the flags that a variable set.
-	fromEnv map[string]bool
+	// fromEnv holds the flags that variables set, and the names of those.
+	fromEnv map[string]string
 	// fromFile says where the file sets those flags that neither the command line nor a
 	// variable sets.
 	fromFile map[string]config.Setting
@@ -62,7 +62,7 @@ type settings struct {
 // environment. Its error names the variable.
 func readSettings(cmd *cobra.Command, environ, args []string) (*settings, error) {
 	vars := weirVariables(environ)
-	s := &settings{cmd: cmd, fromEnv: make(map[string]bool)}
+	s := &settings{cmd: cmd, fromEnv: make(map[string]string)}
 	var failed error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		name := envName(f.Name)
@@ -74,7 +74,7 @@ func readSettings(cmd *cobra.Command, environ, args []string) (*settings, error)
 			failed = usagef("%s=%q: %v", name, value, err)
 			return
 		}
-		s.fromEnv[f.Name] = true
+		s.fromEnv[f.Name] = name
 	})
 	switch list := vars[envConfig]; {
 	case len(args) > 0:
@@ -93,7 +93,7 @@ func (s *settings) takeFile(block []config.Setting) error {
 	s.fromFile = make(map[string]config.Setting)
 	for _, b := range block {
 		f := s.cmd.Flags().Lookup(b.Name)
-		if f == nil || f.Changed || s.fromEnv[b.Name] {
+		if f == nil || f.Changed || s.fromEnv[b.Name] != "" {
 			continue
 		}
 		if err := f.Value.Set(b.Value); err != nil {
@@ -159,8 +159,8 @@ func (s *settings) list() []setting {
 		switch {
 		case f.Changed:
 			source = "flag --" + f.Name
-		case s.fromEnv[f.Name]:
-			source = "env " + name
+		case s.fromEnv[f.Name] != "":
+			source = "env " + s.fromEnv[f.Name]
 		default:
 			if b, ok := s.fromFile[f.Name]; ok {
 				source = "file " + b.String()
