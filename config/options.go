@@ -33,14 +33,15 @@ func (o Options) LoadFirst(paths []string) (*Loaded, error) {
 	if err == nil {
 		return l, nil
 	}
-	missing := NotLoaded()
-	missing.state, missing.Strict = s.state, o.Strict
+	missing := o.Nothing()
+	missing.Missing, missing.state = true, s.state
 	return missing, err
 }
 
 // Nothing returns a configuration that limits nothing.
-func Nothing() *Loaded {
-	l, err := Options{MayBeEmpty: true}.build([]string{""}, snapshot{}, &report{}, nil)
+func (o Options) Nothing() *Loaded {
+	o.MayBeEmpty = true
+	l, err := o.build([]string{""}, snapshot{}, &report{}, nil)
 	if err != nil {
 		panic("a configuration of nothing is not valid: " + err.Error()) // it is a constant
 	}
@@ -49,7 +50,7 @@ func Nothing() *Loaded {
 
 // NotLoaded returns a configuration that is Missing.
 func NotLoaded() *Loaded {
-	l := Nothing()
+	l := Options{}.Nothing()
 	l.Missing = true
 	return l
 }

@@ -135,11 +135,11 @@ func appendRules(lines []string, path string, rules []limiter.RuleSpec) []string
 			at += "_" + r.Value
 		}
 		for _, l := range r.Limits {
-			lines = append(lines, fmt.Sprintf("%s: unit=%s requests_per_unit=%d, shadow_mode: %t, quota_mode: false\n",
-				at, windowName(l.Window), l.Amount, r.Shadow))
+			lines = append(lines, fmt.Sprintf("%s: unit=%s requests_per_unit=%d, shadow_mode: %t, quota_mode: %t\n",
+				at, windowName(l.Window), l.Amount, r.Shadow, r.Soft))
 		}
 		if r.Unlimited {
-			lines = append(lines, at+": unit=UNKNOWN requests_per_unit=0, shadow_mode: false, quota_mode: false\n")
+			lines = append(lines, fmt.Sprintf("%s: unit=UNKNOWN requests_per_unit=0, shadow_mode: %t, quota_mode: %t\n", at, r.Shadow, r.Soft))
 		}
 		lines = appendRules(lines, at, r.Rules)
 	}

@@ -30,7 +30,7 @@ func TestRulesText(t *testing.T) {
 	}
 	got := rulesText([]limiter.DomainSpec{
 		{Name: "web", Rules: []limiter.RuleSpec{
-			{Key: "path", Value: "/v1/*", Shadow: true, Limits: minute(5), Rules: []limiter.RuleSpec{{Key: "user", Limits: minute(0)}}},
+			{Key: "path", Value: "/v1/*", Shadow: true, Limits: minute(5), Rules: []limiter.RuleSpec{{Key: "user", Soft: true, Limits: minute(0)}}},
 			{Key: "free", Unlimited: true},
 			{Key: "burst", Limits: []limiter.LimitSpec{{Amount: 3, Window: 1500 * time.Millisecond}, {Amount: 9, Window: 7 * 24 * time.Hour}}},
 		}},
@@ -40,7 +40,7 @@ func TestRulesText(t *testing.T) {
 web.burst: unit=1.5s requests_per_unit=3, shadow_mode: false, quota_mode: false
 web.burst: unit=WEEK requests_per_unit=9, shadow_mode: false, quota_mode: false
 web.free: unit=UNKNOWN requests_per_unit=0, shadow_mode: false, quota_mode: false
-web.path_/v1/*.user: unit=MINUTE requests_per_unit=0, shadow_mode: false, quota_mode: false
+web.path_/v1/*.user: unit=MINUTE requests_per_unit=0, shadow_mode: false, quota_mode: true
 web.path_/v1/*: unit=MINUTE requests_per_unit=5, shadow_mode: true, quota_mode: false
 `
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -109,6 +109,20 @@ func TestDebugPortStaysOnThisMachine(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// Who wants envoyproxy/ratelimit's errors gets its code for this, too.
+func TestWithoutConfigurationStrictly(t *testing.T) {
+	missing := config.NotLoaded()
+	missing.Strict = true
+	inBubble(t, Options{Loaded: missing}, func(t *testing.T, w *world) {
+		_, err := rlsv3.NewRateLimitServiceClient(w.conn).ShouldRateLimit(t.Context(), &rlsv3.RateLimitRequest{
+			Domain: "edge", Descriptors: []*rlscommon.RateLimitDescriptor{{Entries: []*rlscommon.RateLimitDescriptor_Entry{{Key: "user", Value: "a"}}}},
+		})
+		if status.Code(err) != codes.Unknown || status.Convert(err).Message() != "no rate limit configuration loaded" {
+			t.Errorf("got %v, want UNKNOWN, no rate limit configuration loaded", err)
+		}
+	})
 }
 
 // A server without a configuration says so, and is ready only if nobody minds; the first

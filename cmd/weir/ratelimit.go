@@ -38,7 +38,7 @@ those over the variables of envoyproxy/ratelimit, and those over files.`,
 		if err != nil {
 			return err
 		}
-		f.reference = newRefSettings(p.environ, true)
+		f.reference = newRefSettings(p.environ, true, f.compat.value != "")
 		return f.serve(cmd, s, p)
 	}
 	return cmd

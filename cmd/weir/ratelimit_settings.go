@@ -24,14 +24,17 @@ type refSettings struct {
 	// standsIn says that weir is in the place of envoyproxy/ratelimit, and takes its
 	// defaults too; else it takes what is set.
 	standsIn bool
+	// strict says that weir decides and answers as envoyproxy/ratelimit also where its own
+	// way is another.
+	strict bool
 	// dir is where rules are, if the environment says that; empty if it does not.
 	dir string
 	// reading is how they are read.
 	reading config.Options
 }
 
-func newRefSettings(environ []string, standsIn bool) *refSettings {
-	return &refSettings{env: readRefEnv(environ), standsIn: standsIn}
+func newRefSettings(environ []string, standsIn, strict bool) *refSettings {
+	return &refSettings{env: readRefEnv(environ), standsIn: standsIn, strict: strict}
 }
 
 // take checks the environment as a whole, and fills the settings that neither flags nor
@@ -189,6 +192,7 @@ func (s *settings) takeReference(f refFlag) error {
 func (r *refSettings) takePaths(s *settings) {
 	e := r.env
 	r.reading = config.Options{
+		Strict:       r.strict,
 		MayBeEmpty:   r.standsIn,
 		MergeDomains: e.truth("MERGE_DOMAIN_CONFIG"),
 		DotFiles:     (r.standsIn || e.isSet("RUNTIME_IGNOREDOTFILES")) && !e.truth("RUNTIME_IGNOREDOTFILES"),
@@ -213,7 +217,7 @@ func (r *refSettings) load(s *settings) (*config.Loaded, error) {
 	case !r.standsIn:
 		return r.reading.Load(s.paths, nil)
 	case len(s.paths) == 0:
-		return config.Nothing(), nil
+		return r.reading.Nothing(), nil
 	}
 	return r.reading.LoadFirst(s.paths)
 }

@@ -64,7 +64,7 @@ SIGINT drain and then stop; a second one stops at once.`,
 			return err
 		}
 		if f.compat.value != "" {
-			f.reference = newRefSettings(p.environ, false)
+			f.reference = newRefSettings(p.environ, false, true)
 		}
 		return f.serve(cmd, s, p)
 	}
