@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+	"google.golang.org/grpc/stats"
 
 	"github.com/weir-project/weir/config"
 	"github.com/weir-project/weir/limiter"
@@ -99,6 +100,8 @@ type Options struct {
 	// MaxConnectionAgeGrace how long calls under way on it may then take. 0 means
 	// DefaultMaxConnectionAge and DefaultMaxConnectionAgeGrace.
 	MaxConnectionAge, MaxConnectionAgeGrace time.Duration
+	// Spans, unless nil, watches the calls over gRPC, so that they can be traced.
+	Spans stats.Handler
 	// ReadyWithConfig says that the server is not ready while its configuration is
 	// Missing.
 	ReadyWithConfig bool

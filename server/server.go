@@ -138,6 +138,9 @@ func (s *Server) newGRPC() (*grpc.Server, error) {
 		grpc.NumStreamWorkers(256),
 		grpc.WaitForHandlers(true),
 	}
+	if s.options.Spans != nil {
+		options = append(options, grpc.StatsHandler(s.options.Spans))
+	}
 	if s.options.TLS.on() {
 		id, err := newIdentity(s.options.TLS, s.options.Logger, "h2")
 		if err != nil {

@@ -146,6 +146,16 @@ func (e *refEnv) duration(name string) time.Duration {
 	return d
 }
 
+// fraction returns the value of a variable that is a number from 0 to 1; 0 if it is none,
+// which has been noted as a problem.
+func (e *refEnv) fraction(name string) float64 {
+	f, err := strconv.ParseFloat(e.text(name), 64)
+	if err != nil {
+		return 0
+	}
+	return f
+}
+
 // port returns the value of a variable that is a port, without the spellings that only
 // Go's numbers have.
 func (e *refEnv) port(name string) string {

@@ -75,7 +75,7 @@ func environmentReference() string {
 			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", v.name, value, v.sentence())
 		}
 	}
-	b.WriteString("\nWhat `OTEL_` variables say is up to the exporter, see Tracing.\n")
+	b.WriteString("\nThe `OTEL_` variables are those of OpenTelemetry: `OTEL_EXPORTER_OTLP_ENDPOINT` says where spans go, `OTEL_RESOURCE_ATTRIBUTES` adds to\nwhat they say of this process. Spans that cannot be sent are lost, and the log says so once a minute; nothing waits for them.\n")
 	return b.String()
 }
 

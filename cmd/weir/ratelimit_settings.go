@@ -262,6 +262,8 @@ func (r *refSettings) noteUnused(log *slog.Logger) {
 				instead = "rules are where the command line or WEIR_CONFIG say, or nowhere without RUNTIME_SUBDIRECTORY"
 			case (strings.HasPrefix(v.name, "GRPC_SERVER_TLS_") || strings.HasPrefix(v.name, "GRPC_CLIENT_TLS_")) && !e.truth("GRPC_SERVER_USE_TLS"):
 				instead = "gRPC is served without TLS; GRPC_SERVER_USE_TLS=true turns it on"
+			case strings.HasPrefix(v.name, "TRACING_") && !e.truth("TRACING_ENABLED"):
+				instead = "nothing is traced; TRACING_ENABLED=true turns it on"
 			case (v.name == "GRPC_HOST" || v.name == "GRPC_PORT") && e.isSet("GRPC_UDS"):
 				instead = "gRPC is served at GRPC_UDS"
 			case strings.HasPrefix(v.name, "LIMIT_") && strings.HasSuffix(v.name, "_HEADER") && !e.truth("LIMIT_RESPONSE_HEADERS_ENABLED"):
@@ -311,6 +313,21 @@ func (r *refSettings) options(o *server.Options) error {
 		o.GRPCListener = l
 	}
 	return nil
+}
+
+// trace begins to trace calls, if the environment wants that, until the returned function
+// is called.
+func (r *refSettings) trace(o *server.Options, log *slog.Logger) (stop func(), err error) {
+	if r == nil || !r.env.truth("TRACING_ENABLED") {
+		return func() {}, nil
+	}
+	e := r.env
+	t := tracing{
+		service: e.text("TRACING_SERVICE_NAME"), namespace: e.text("TRACING_SERVICE_NAMESPACE"), instance: e.text("TRACING_SERVICE_INSTANCE_ID"),
+		grpc: strings.EqualFold(e.text("TRACING_EXPORTER_PROTOCOL"), "grpc"), rate: e.fraction("TRACING_SAMPLING_RATE"),
+	}
+	o.Spans, stop, err = t.start(log)
+	return stop, err
 }
 
 // debugAddr is where debugging is served, of whose host and port at least one is set.

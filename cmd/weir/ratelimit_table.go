@@ -165,19 +165,18 @@ var refVariables = []refGroup{
 		{name: "MEMCACHE_TLS_SKIP_HOSTNAME_VERIFICATION", def: "false", is: asTruth, instead: noMemcached},
 	}},
 	{"Tracing", []refVariable{
-		{name: "TRACING_ENABLED", def: "false", is: asTruth, instead: noTraces},
-		{name: "TRACING_SERVICE_NAME", def: "RateLimit", instead: noTraces},
-		{name: "TRACING_SERVICE_NAMESPACE", instead: noTraces},
-		{name: "TRACING_SERVICE_INSTANCE_ID", instead: noTraces},
-		{name: "TRACING_EXPORTER_PROTOCOL", def: "http", is: asWord, words: []string{"http", "grpc"}, instead: noTraces},
-		{name: "TRACING_SAMPLING_RATE", def: "1", is: asFraction, instead: noTraces},
+		{name: "TRACING_ENABLED", def: "false", is: asTruth, does: "Makes a span of each call over gRPC but those for health, in the caller's trace (W3C's headers, or B3's), and sends it over OTLP to where the `OTEL_` variables say."},
+		{name: "TRACING_SERVICE_NAME", def: "RateLimit", does: "`service.name` of the spans."},
+		{name: "TRACING_SERVICE_NAMESPACE", does: "`service.namespace` of the spans."},
+		{name: "TRACING_SERVICE_INSTANCE_ID", does: "`service.instance.id` of the spans; by default one for each start."},
+		{name: "TRACING_EXPORTER_PROTOCOL", def: "http", is: asWord, words: []string{"http", "grpc"}, does: "How spans are sent."},
+		{name: "TRACING_SAMPLING_RATE", def: "1", is: asFraction, does: "The part of the traces that begin here of which spans are sent; of others their caller decides."},
 	}},
 }
 
 const (
 	noRedis     = "no Redis is asked; counters live in the memory of this process"
 	noMemcached = "no memcached is asked; counters live in the memory of this process"
-	noTraces    = "no spans are made or sent; the log and /metrics say how calls fare"
 )
 
 // redisVariables are those of the two Redis servers that envoyproxy/ratelimit may have.

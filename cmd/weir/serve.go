@@ -135,6 +135,11 @@ func (f *serveFlags) serve(cmd *cobra.Command, s *settings, p *process) error {
 	if err := f.reference.options(&o); err != nil {
 		return err
 	}
+	endTracing, err := f.reference.trace(&o, log)
+	if err != nil {
+		return err
+	}
+	defer endTracing()
 	srv, err := server.New(o)
 	if err != nil {
 		return err
