@@ -81,7 +81,7 @@ var refVariables = []refGroup{
 	{"Configuration", []refVariable{
 		{name: "CONFIG_TYPE", def: "FILE", is: asWord, words: []string{"FILE", "GRPC_XDS_SOTW"}, does: "Where rules come from: files, or a control plane."},
 		{
-			name: "FORCE_START_WITHOUT_INITIAL_CONFIG", def: "false", is: asTruth,
+			name: "FORCE_START_WITHOUT_INITIAL_CONFIG", def: "false", is: asTruth, by: readForXDS,
 			does: "With `CONFIG_TYPE=GRPC_XDS_SOTW`: does not wait for the first configuration before it opens its ports. With files there is nothing to wait for.",
 		},
 		{name: "MERGE_DOMAIN_CONFIG", def: "false", is: asTruth, does: "Lets several files add descriptors to one domain."},
