@@ -19,6 +19,9 @@ func Load(paths []string, prev *Loaded) (*Loaded, error) { return Options{}.Load
 // build makes a configuration of what was read.
 func (o Options) build(paths []string, s snapshot, r *report, prev *Loaded) (*Loaded, error) {
 	l := &Loaded{Spec: builtinSpec(), Vocabulary: DefaultVocabulary(), Sources: []string{Builtin}, state: s.state}
+	if s.absent != "" && prev != nil && len(prev.Sources) > 0 {
+		r.file(s.absent, "is not there any more, expected it to stay; if nothing is to be limited, leave it empty")
+	}
 	if len(paths) > 0 && !s.partial {
 		b := o.read(s.files, r)
 		l.Spec, l.Vocabulary, l.Sources = b.spec(), b.vocabulary, nil

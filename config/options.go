@@ -4,7 +4,7 @@ package config
 // [NewReloader]; the others are for those who come from envoyproxy/ratelimit.
 type Options struct {
 	// MayBeEmpty accepts paths below which there is no file, or which are not there yet:
-	// as long as that is so, nothing is limited.
+	// as long as that is so, nothing is limited. A path that has gone is an error.
 	MayBeEmpty bool
 	// DotFiles reads *.yaml and *.yml files of directories also where their names begin
 	// with a dot. Directories of such names are never read.

@@ -29,12 +29,18 @@ type watched struct {
 // watchPaths loads paths, and watches them until the test ends.
 func watchPaths(t *testing.T, paths ...string) *watched {
 	t.Helper()
-	first, err := config.Load(paths, nil)
+	return watchWith(t, config.Options{}, paths...)
+}
+
+// watchWith is watchPaths for paths that are read as o says.
+func watchWith(t *testing.T, o config.Options, paths ...string) *watched {
+	t.Helper()
+	first, err := o.Load(paths, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := &watched{t: t, applied: make(chan *config.Loaded, 100), failed: make(chan error, 100)}
-	w.reloader = config.NewReloader(paths, first,
+	w.reloader = o.NewReloader(paths, first,
 		func(l *config.Loaded) { w.applied <- l }, func(err error) { w.failed <- err })
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -293,4 +299,25 @@ func TestReloadOfBuiltinPlan(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("nothing happens")
 	}
+}
+
+// A directory that may be empty is not thought to be so while it is gone: a release that is
+// switched by removing one link and making another lets nothing pass meanwhile.
+func TestWhatHasGoneStaysInForce(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write(t, "one/a.yaml", quota(1))
+	write(t, "two/a.yaml", quota(2))
+	link := func(to string) {
+		if err := os.Symlink(to, "current"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link("one")
+	w := watchWith(t, config.Options{MayBeEmpty: true}, "current")
+	if err := os.Remove("current"); err != nil {
+		t.Fatal(err)
+	}
+	w.wantFailure("current: is not there any more")
+	link("two")
+	w.wantAmount(2)
 }

@@ -38,6 +38,8 @@ type snapshot struct {
 	state fingerprint
 	// partial says that a bound was reached: the files are not all there are.
 	partial bool
+	// absent is a path that is not there, and need not be; empty if all are.
+	absent string
 }
 
 // gather reads the files that paths name; what cannot be read is reported to r.
@@ -49,7 +51,7 @@ func (o Options) gather(paths []string, r *report) snapshot {
 	for _, f := range g.found {
 		g.read(f)
 	}
-	return snapshot{files: g.files, dirs: g.dirs, state: stateOf(g.files, r), partial: g.full}
+	return snapshot{files: g.files, absent: g.absent, dirs: g.dirs, state: stateOf(g.files, r), partial: g.full}
 }
 
 // stateOf returns the fingerprint of files and of the problems of reading them.
@@ -81,7 +83,8 @@ type gatherer struct {
 	files   []source
 	entries int
 	total   int
-	full    bool // a bound was reached and reported
+	full    bool   // a bound was reached and reported
+	absent  string // see snapshot
 }
 
 // path looks at one path as it was given.
@@ -91,6 +94,7 @@ func (g *gatherer) path(p string) {
 	info, err := os.Stat(p)
 	switch {
 	case err != nil && g.MayBeEmpty && errors.Is(err, fs.ErrNotExist):
+		g.absent = p
 	case err != nil:
 		g.report.file(p, "cannot be read: %s", reason(err))
 	case info.IsDir():

@@ -216,7 +216,7 @@ func (s *Server) put(l *config.Loaded) {
 		s.options.Planned(l.Plan)
 	}
 	s.d.apply(l)
-	s.ready.configured(true)
+	s.ready.configured(!s.options.ReadyWithConfig || !l.Missing)
 	s.options.Logger.Info("configuration in force", slog.String("plan", l.Digest),
 		slog.Int("quotas", l.Quotas), slog.Int("rules", l.Rules))
 }

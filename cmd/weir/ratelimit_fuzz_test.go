@@ -1,7 +1,6 @@
 package main
 
 import (
-	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -35,7 +34,7 @@ func FuzzRefEnv(f *testing.F) {
 			}
 			return
 		}
-		r.env.note(slog.New(slog.NewTextHandler(io.Discard, nil)))
+		r.env.note(slog.New(slog.DiscardHandler))
 		if v := r.env.known[name]; v.by == readHere && value != "" && v.wrong(value) != "" {
 			t.Errorf("%s=%q is accepted", name, value)
 		}
