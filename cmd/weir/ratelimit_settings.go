@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -286,10 +287,10 @@ func (r *refSettings) options(o *server.Options) error {
 	o.PlainHTTP, o.BareErrors = r.standsIn, r.standsIn
 	o.ReadyWithConfig = e.truth("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED")
 	if r.standsIn || e.isSet("GRPC_MAX_CONNECTION_AGE") {
-		o.MaxConnectionAge = e.duration("GRPC_MAX_CONNECTION_AGE")
+		o.MaxConnectionAge = orForever(e.duration("GRPC_MAX_CONNECTION_AGE"))
 	}
 	if r.standsIn || e.isSet("GRPC_MAX_CONNECTION_AGE_GRACE") {
-		o.MaxConnectionAgeGrace = e.duration("GRPC_MAX_CONNECTION_AGE_GRACE")
+		o.MaxConnectionAgeGrace = orForever(e.duration("GRPC_MAX_CONNECTION_AGE_GRACE"))
 	}
 	if o.TLS.ClientCAFile != "" {
 		o.TLS.ClientName = e.text("GRPC_CLIENT_TLS_SAN")
@@ -313,6 +314,14 @@ func (r *refSettings) options(o *server.Options) error {
 		o.GRPCListener = l
 	}
 	return nil
+}
+
+// orForever returns d, or what gRPC takes for no bound where d is 0.
+func orForever(d time.Duration) time.Duration {
+	if d == 0 {
+		return math.MaxInt64
+	}
+	return d
 }
 
 // trace begins to trace calls, if the environment wants that, until the returned function
