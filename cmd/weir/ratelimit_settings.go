@@ -284,7 +284,7 @@ func (r *refSettings) options(o *server.Options) error {
 	}
 	e := r.env
 	o.Reading = r.reading
-	o.PlainHTTP, o.BareErrors = r.standsIn, r.standsIn
+	o.PlainHTTP, o.BareErrors = r.standsIn, r.standsIn || r.strict
 	o.ReadyWithConfig = e.truth("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED")
 	if r.standsIn || e.isSet("GRPC_MAX_CONNECTION_AGE") {
 		o.MaxConnectionAge = orForever(e.duration("GRPC_MAX_CONNECTION_AGE"))

@@ -23,7 +23,7 @@ func TestOptionsOfTheReference(t *testing.T) {
 	in.Reading.MayBeEmpty, in.Reading.DotFiles = true, true
 	in.Ratelimit.Headers = headers
 	beside := own // what serve --compat=ratelimit has without any variable
-	beside.Reading.Strict = true
+	beside.Reading.Strict, beside.BareErrors = true, true
 	beside.Ratelimit.Headers = headers
 	cases := map[string]struct {
 		beside  bool
