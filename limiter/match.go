@@ -278,6 +278,16 @@ func (l *level) findWild(b *branch, e *Entry) *node {
 	return b.other
 }
 
+// Concerns reports whether a concerns a limit by the descriptor of that ordinal.
+func (a *Ask) Concerns(ordinal int) bool {
+	for i := range a.charges {
+		if a.charges[i].descriptor == int32(ordinal) {
+			return true
+		}
+	}
+	return false
+}
+
 // DropReplaced takes back the charges to limits that rules which a was matched to
 // replace. Call it when all descriptors are matched.
 func (a *Ask) DropReplaced() {

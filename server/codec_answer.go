@@ -23,6 +23,8 @@ type rlsResponse struct {
 	// reservation goes into the dynamic metadata, if reserved.
 	reservation limiter.ID
 	reserved    bool
+	// metadata is the dynamic metadata, encoded, of who reserves nothing.
+	metadata []byte
 }
 
 // rlsStatus is RateLimitResponse.DescriptorStatus. Without a limit it is a code only.
@@ -32,6 +34,7 @@ type rlsStatus struct {
 	perUnit    uint32
 	unit       int32
 	multiplier uint32 // 1 is left out
+	bare       bool   // the limit is called by its own name, or by none
 	remaining  uint32
 	reset      time.Duration
 }
@@ -68,21 +71,26 @@ func (r *rlsResponse) append(b []byte) []byte {
 	if r.reserved {
 		b = appendReservation(b, r.reservation)
 	}
-	return b
+	return appendData(b, 6, r.metadata)
 }
 
 // append appends the protobuf encoding to b.
 func (s *rlsStatus) append(b []byte) []byte {
 	b = appendNumber(b, 1, uint64(s.code))
 	if s.limit == nil {
-		return b
+		return appendNumber(b, 3, uint64(s.remaining))
 	}
 	b, limit := openMessage(b, 2)
 	b = appendNumber(b, 1, uint64(s.perUnit))
 	b = appendNumber(b, 2, uint64(s.unit))
-	b, name := openMessage(b, 3)
-	b = appendLimitName(b, s.limit)
-	b = closeMessage(b, name)
+	if s.bare {
+		b = appendText(b, 3, s.limit.Name)
+	} else {
+		var name int
+		b, name = openMessage(b, 3)
+		b = appendLimitName(b, s.limit)
+		b = closeMessage(b, name)
+	}
 	if s.multiplier > 1 {
 		var m int
 		b, m = openMessage(b, 4)

@@ -33,6 +33,8 @@ const (
 	unserved
 	// broken: a bug.
 	broken
+	// untyped: it is wrong, and envoyproxy/ratelimit would say so without a code.
+	untyped
 )
 
 // code is the only place that turns reasons into gRPC codes.
@@ -52,6 +54,8 @@ func (r reason) code() codes.Code {
 		return codes.Unimplemented
 	case broken:
 		return codes.Internal
+	case untyped:
+		return codes.Unknown
 	}
 	return codes.Unknown
 }

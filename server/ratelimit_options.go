@@ -75,8 +75,9 @@ type RatelimitEvent struct {
 	Limit uint64
 	// Before and After are what the window had counted without, and would have with,
 	// these hits. In fixed windows that is what it counts now, whatever the answer was;
-	// in sliding windows, refused hits are not counted, see Charged. If the same counter
-	// occurs in a request again, each event builds on the one before.
+	// in sliding windows, refused hits are not counted, see Charged. Where a request has
+	// the same descriptor twice, events of fixed windows build on one another; those of
+	// sliding windows end at the same count.
 	Before, After uint64
 	// Charged says that the hits were counted.
 	Charged bool

@@ -33,6 +33,8 @@ type rls struct {
 	settler *settler
 	calls   sync.Pool
 	words   vocabularies
+	// ratelimit is for domains of files of envoyproxy/ratelimit.
+	ratelimit RatelimitOptions
 	// complained is when a failure was last logged, so that a sick store does not fill
 	// the log.
 	complained atomic.Int64
@@ -52,6 +54,12 @@ type rlsCall struct {
 	scratch  *scratch
 	text     []byte // what the response points to
 	wire     bool   // it came over the port that proxies speak to
+
+	matches   []limiter.Match   // of the descriptors, where they were matched by themselves
+	ratelimit *RatelimitOptions // nil in domains of weir's own
+	quiet     bool              // a refusal carries nothing but codes
+	path      []byte            // of an event
+	event     RatelimitEvent
 }
 
 func (c *rlsCall) release() {
@@ -60,7 +68,9 @@ func (c *rlsCall) release() {
 	c.response.reset()
 	c.scratch.reset()
 	c.text = c.text[:0]
-	c.wire = false
+	c.matches, c.path = c.matches[:0], c.path[:0]
+	c.wire, c.quiet, c.ratelimit = false, false, nil
+	c.event = RatelimitEvent{}
 }
 
 // register adds the service to g, with a handler that takes the codec's own messages.
@@ -105,6 +115,9 @@ func (s *rls) handle(ctx context.Context, dec func(any) error, via grpc.UnarySer
 func (s *rls) answer(ctx context.Context, c *rlsCall) (any, error) {
 	if err := s.decide(ctx, c); err != nil {
 		s.d.metrics.errors.WithLabelValues(status.Code(err).String()).Inc()
+		if o := s.ratelimit.Observer; o != nil {
+			o.ServiceError()
+		}
 		c.release()
 		s.calls.Put(c)
 		return nil, err
@@ -164,9 +177,18 @@ func (s *rls) decide(ctx context.Context, c *rlsCall) (err error) {
 	}()
 	a := s.d.loaded.Load()
 	now := s.d.now()
+	words := s.words.of(a.Loaded)
+	if a.takesRatelimit(words, c.request.domain) {
+		c.ratelimit, c.quiet = &s.ratelimit, a.Strict
+	}
 	if r := c.request.tooLong(); r != nil {
 		c.refuse(r)
 		return nil
+	}
+	if a.Strict {
+		if err := a.strictError(&c.request); err != nil {
+			return err
+		}
 	}
 	if err := c.request.check(); err != nil {
 		return err
@@ -178,8 +200,10 @@ func (s *rls) decide(ctx context.Context, c *rlsCall) (err error) {
 		c.refuse(r)
 		return nil
 	}
-	words := s.words.of(a.Loaded)
-	if !words.speaks(c.request.domain) {
+	switch {
+	case c.ratelimit != nil:
+		return s.decideRatelimit(ctx, now, a, c)
+	case !words.speaks(c.request.domain):
 		return s.decidePlain(ctx, now, a, c)
 	}
 	c.spoken.read(words, &c.request)
@@ -267,7 +291,8 @@ func (s *rls) matchPlain(a *active, c *rlsCall, i int) error {
 		}
 		hits.Override = limiter.Override{Amount: uint64(d.limit.amount), Window: window}
 	}
-	a.Plan.MatchDescriptor(&c.scratch.ask, c.request.domain, i, c.request.of(d), hits)
+	m := a.Plan.MatchDescriptor(&c.scratch.ask, c.request.domain, i, c.request.of(d), hits)
+	c.matches = append(c.matches, m)
 	return nil
 }
 
@@ -281,6 +306,7 @@ func (s *rls) ask(ctx context.Context, now limiter.Instant, a *active, c *rlsCal
 		return nil
 	}
 	k := &c.scratch.ask
+	k.DropReplaced()
 	if k.Len() == 0 {
 		c.admitUncounted()
 		return nil
@@ -314,7 +340,11 @@ func (s *rls) ask(ctx context.Context, now limiter.Instant, a *active, c *rlsCal
 	if err != nil {
 		return s.undecided(ctx, c, err)
 	}
-	c.fill(now)
+	if c.ratelimit != nil {
+		c.fillRatelimit(now)
+	} else {
+		c.fill(now)
+	}
 	return nil
 }
 

@@ -24,11 +24,23 @@ func (c *rlsCall) refuse(r *refusal) {
 	for range c.request.descriptors {
 		c.response.statuses = append(c.response.statuses, rlsStatus{code: codeOverLimit})
 	}
+	if c.ratelimit != nil && c.ratelimit.ShadowMode {
+		c.response.code = codeOK
+		return
+	}
+	if c.quiet {
+		return
+	}
 	c.sayRefused(func(b []byte) []byte { return append(b, r.reason...) }, r.retryAfter, r.infeasible)
 }
 
 // admitUncounted answers that nothing limits the request.
 func (c *rlsCall) admitUncounted() {
+	if c.ratelimit != nil {
+		c.scratch.decision.Verdict, c.scratch.decision.Checks = limiter.Allowed, c.scratch.decision.Checks[:0]
+		c.fillRatelimit(0)
+		return
+	}
 	c.response.code = codeOK
 	for range c.request.descriptors {
 		c.response.statuses = append(c.response.statuses, rlsStatus{code: codeOK})
@@ -57,15 +69,26 @@ func (c *rlsCall) fill(now limiter.Instant) {
 		c.response.reserved, c.response.reservation = d.Opened, d.ID
 		return
 	}
-	over := &limiter.Check{}
-	if d.RefusedBy >= 0 && d.RefusedBy < len(d.Checks) {
-		over = &d.Checks[d.RefusedBy]
-	}
-	if !shown && over.Limit != nil {
+	if over := refusedBy(d); !shown && over.Limit != nil {
 		// The limit that refused belongs to no descriptor by itself.
 		at := min(max(over.Descriptor, 0), len(c.response.statuses)-1)
 		c.response.statuses[at] = statusOf(now, over, true)
 	}
+	c.sayWhy(now)
+}
+
+// refusedBy returns the check that refused; one without a limit if that is not known.
+func refusedBy(d *limiter.Decision) *limiter.Check {
+	if d.RefusedBy >= 0 && d.RefusedBy < len(d.Checks) {
+		return &d.Checks[d.RefusedBy]
+	}
+	return &limiter.Check{}
+}
+
+// sayWhy tells the caller of the LLM API why the store refused.
+func (c *rlsCall) sayWhy(now limiter.Instant) {
+	d := &c.scratch.decision
+	over := refusedBy(d)
 	infeasible := d.Verdict == limiter.Infeasible
 	wait := max(d.RetryAt.Sub(now), 0)
 	c.sayRefused(func(b []byte) []byte {
@@ -162,6 +185,11 @@ func (c *rlsCall) header(key string, value func([]byte) []byte) {
 	from := len(c.text)
 	c.text = value(c.text)
 	c.response.headers = append(c.response.headers, rlsHeader{key, c.text[from:len(c.text):len(c.text)]})
+}
+
+// number adds a header with a number.
+func (c *rlsCall) number(key string, n uint64) {
+	c.header(key, func(b []byte) []byte { return strconv.AppendUint(b, n, 10) })
 }
 
 // ceilDiv returns d in whole units, rounded up: who comes back early is refused again.

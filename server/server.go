@@ -69,6 +69,7 @@ func New(o Options) (*Server, error) {
 	s.d = newDecider(o.Store, o.Loaded, m, o.Logger, o.MaxInFlight)
 	s.logs = newALS(s.d)
 	s.rls = newRLS(s.d)
+	s.rls.ratelimit = o.Ratelimit
 	if len(o.Paths) > 0 {
 		s.reloader = o.Reading.NewReloader(o.Paths, o.Loaded, s.Apply, s.refuse)
 	}
