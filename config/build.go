@@ -65,6 +65,9 @@ type ruleNode struct {
 	rule      *place // the rule that ends here, if one does
 	children  []*ruleNode
 	index     map[limiter.Entry]*ruleNode
+	// texts are the children by key, underscore and value, which envoyproxy/ratelimit
+	// tells them by; only of its files, and if they are read as strictly as there.
+	texts map[string]*ruleNode
 }
 
 // domain returns the domain of that name, new if need be.
@@ -91,6 +94,20 @@ func (n *ruleNode) child(key, value string, at place) (c *ruleNode, isNew bool) 
 	n.index[e] = c
 	n.children = append(n.children, c)
 	return c, true
+}
+
+// sameText returns the child that has another key and value with the same text, nil if
+// there is none, and notes that c has this text.
+func (n *ruleNode) sameText(text string, c *ruleNode) *ruleNode {
+	if n.texts == nil {
+		n.texts = map[string]*ruleNode{}
+	}
+	other := n.texts[text]
+	if other == c {
+		return nil
+	}
+	n.texts[text] = c
+	return other
 }
 
 // countRule counts a rule, and reports the first one that is too many.

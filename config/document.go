@@ -24,6 +24,9 @@ type document struct {
 	data  []byte
 	root  *yaml.Node
 	lines []string // made when the first problem is shown
+	// lenient says that it is of envoyproxy/ratelimit and read as strictly as there:
+	// of keys that are given twice the last one counts, and of documents the first.
+	lenient bool
 }
 
 // report collects problems.
@@ -99,8 +102,9 @@ func (r *report) err() error {
 	return &Error{Problems: r.problems, More: r.more}
 }
 
-// parse makes a document of a file; nil if that is not possible, which is reported.
-func parse(f source, r *report) *document {
+// parse makes a document of a file; nil if that is not possible, which is reported. What
+// strict says is for files of envoyproxy/ratelimit.
+func parse(f source, r *report, strict bool) *document {
 	d := &document{path: f.path, data: bytes.TrimPrefix(f.data, []byte("\xef\xbb\xbf"))}
 	if !checkText(d, r) {
 		return nil
@@ -112,15 +116,17 @@ func parse(f source, r *report) *document {
 		r.file(d.path, "empty, expected %s", expectedRoot)
 		return nil
 	case err != nil:
-		reportSyntax(d, err, r)
+		reportSyntax(d, err, r, strict)
 		return nil
 	}
 	d.root = root.Content[0]
+	d.lenient = strict && isRatelimit(d)
 	var second yaml.Node
 	switch err := nextDocument(dec, &second); {
+	case d.lenient:
 	case errors.Is(err, io.EOF):
 	case err != nil:
-		reportSyntax(d, err, r)
+		reportSyntax(d, err, r, strict)
 		return nil
 	default:
 		r.at(d, &second, "a second document, expected one in each file")
@@ -190,13 +196,17 @@ var (
 	yamlAnchor = regexp.MustCompile(`^yaml: unknown anchor '(.*)' referenced$`)
 )
 
-// reportSyntax reports what the YAML parser said. It gives lines, not columns.
-func reportSyntax(d *document, err error, r *report) {
-	text := strings.ReplaceAll(err.Error(), "\n", " ")
+// reportSyntax reports what the YAML parser said. It gives lines, not columns. strict
+// begins with the words of envoyproxy/ratelimit.
+func reportSyntax(d *document, err error, r *report, strict bool) {
+	text, prefix := strings.ReplaceAll(err.Error(), "\n", " "), ""
+	if strict {
+		prefix = "error loading config file: "
+	}
 	if m := yamlLine.FindStringSubmatch(text); m != nil {
 		if line, convErr := strconv.Atoi(m[1]); convErr == nil {
 			line = min(line, bytes.Count(d.data, []byte("\n"))+1)
-			r.place(d, line, indentOf(d, line)+1, "not valid YAML, here or below: %s", m[2])
+			r.place(d, line, indentOf(d, line)+1, "%snot valid YAML, here or below: %s", prefix, m[2])
 			return
 		}
 	}
@@ -207,7 +217,7 @@ func reportSyntax(d *document, err error, r *report) {
 			return
 		}
 	}
-	r.file(d.path, "not valid YAML: %s", strings.TrimPrefix(text, "yaml: "))
+	r.file(d.path, "%snot valid YAML: %s", prefix, strings.TrimPrefix(text, "yaml: "))
 }
 
 // indentOf returns the number of blanks at the start of a line.
@@ -251,6 +261,9 @@ func checkNode(d *document, n *yaml.Node, depth int, r *report) {
 
 // checkKeys checks the keys of a mapping.
 func checkKeys(d *document, n *yaml.Node, r *report) {
+	if d.lenient {
+		lastOfEach(n)
+	}
 	first := make(map[string]*yaml.Node, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k := n.Content[i]
@@ -266,6 +279,24 @@ func checkKeys(d *document, n *yaml.Node, r *report) {
 			first[k.Value] = k
 		}
 	}
+}
+
+// lastOfEach keeps of the keys that a mapping has twice the last one.
+func lastOfEach(n *yaml.Node) {
+	last := make(map[string]int, len(n.Content)/2)
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		last[n.Content[i].Value] = i
+	}
+	if len(last) == len(n.Content)/2 {
+		return
+	}
+	kept := n.Content[:0]
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if k := n.Content[i]; k.Kind != yaml.ScalarNode || last[k.Value] == i {
+			kept = append(kept, k, n.Content[i+1])
+		}
+	}
+	n.Content = kept
 }
 
 // kindOf describes a node for an error.

@@ -29,6 +29,7 @@ func seeds(t testing.TB) [][]byte {
 		}
 	}
 	for _, s := range []string{
+		"domain: a\ndomain: b\ndescriptors:\n- {key: \"k*\", quota_mode: true, share_threshold: true, metadata: {a: [1, no]}, rate_limit: {unit: day, replaces: [{name: x}]}}\n---\n{",
 		string(starter), "\xef\xbb\xbfdomain: a", "a: &a [*a]", "? ? ?", "- - - -", "%YAML 1.2\n---\ndomain: a", "domain: a\r\n", "domain: |\n  a\n",
 		"domain: >-\n a\n\n b", "{domain: a, descriptors: [{key: !!binary aGk=}]}", "quotas:\n- name: a\n  limits: {requests_per_minute: 18446744073709551616}",
 		"llm: {keys: {org: unit}}\nquotas: []", "domain: a\ndescriptors:\n- {key: a, value: \"*\"}\n- {key: a, value: \"**\"}",
@@ -45,23 +46,30 @@ func FuzzLoad(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		r := &report{}
-		s := snapshot{files: []source{{path: "f.yaml", data: data}}}
-		l, err := Options{}.build([]string{"f.yaml"}, s, r, nil)
-		var problems *Error
-		switch {
-		case err == nil && (l == nil || l.Plan == nil || l.Digest == ""):
-			t.Fatalf("got %+v and no error", l)
-		case err == nil:
-			checkSpec(t, l.Spec)
-		case !errors.As(err, &problems) || len(problems.Problems) == 0 || len(problems.Problems) > MaxProblems:
-			t.Fatalf("an error of another kind: %v", err)
-		default:
-			for _, p := range problems.Problems {
-				checkProblem(t, p, data)
-			}
+		for _, o := range []Options{{}, {Strict: true}} {
+			r := &report{}
+			s := snapshot{files: []source{{path: "f.yaml", data: data}}}
+			l, err := o.build([]string{"f.yaml"}, s, r, nil)
+			checkLoaded(t, data, l, err)
 		}
 	})
+}
+
+// checkLoaded checks what became of a file.
+func checkLoaded(t *testing.T, data []byte, l *Loaded, err error) {
+	var problems *Error
+	switch {
+	case err == nil && (l == nil || l.Plan == nil || l.Digest == ""):
+		t.Fatalf("got %+v and no error", l)
+	case err == nil:
+		checkSpec(t, l.Spec)
+	case !errors.As(err, &problems) || len(problems.Problems) == 0 || len(problems.Problems) > MaxProblems:
+		t.Fatalf("an error of another kind: %v", err)
+	default:
+		for _, p := range problems.Problems {
+			checkProblem(t, p, data)
+		}
+	}
 }
 
 // checkSpec checks what Compile takes on trust.
@@ -74,7 +82,7 @@ func checkSpec(t *testing.T, s limiter.Spec) {
 		}
 		for _, r := range level {
 			rules++
-			if r.Key == "" || (r.ShareValues && !strings.Contains(r.Value, "*")) {
+			if r.Key == "" || (r.ShareValues && !r.KeyPattern && !strings.Contains(r.Value, "*")) || (r.KeyPattern && !strings.Contains(r.Key, "*")) {
 				t.Fatalf("rule %+v", r)
 			}
 			visit(r.Rules, depth+1)

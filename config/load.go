@@ -59,7 +59,7 @@ func (o Options) read(files []source, r *report) *builder {
 	var natives []*native
 	var ratelimits []*document
 	for _, file := range files {
-		switch d := parse(file, r); {
+		switch d := parse(file, r, o.Strict); {
 		case d == nil:
 		case isRatelimit(d):
 			ratelimits = append(ratelimits, d)

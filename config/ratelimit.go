@@ -123,6 +123,12 @@ func (f *ratelimitFile) descriptor(n *yaml.Node, parent *ruleNode, path string, 
 	if node == nil {
 		return
 	}
+	if f.build.strict {
+		if other := parent.sameText(composite, node); other != nil {
+			f.report.at(f.doc, n, "duplicate descriptor composite key '%s', expected texts of key and value that differ; also at %s", shorten(path), other.first)
+			return
+		}
+	}
 	levels = append(slices.Clip(levels), level)
 	f.fill(n, node, path, levels)
 	f.descriptors(n, node, path, levels)
@@ -261,6 +267,10 @@ func (f *ratelimitFile) replaces(l *yaml.Node) []string {
 func (f *ratelimitFile) keys(n *yaml.Node, expected string) {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k := n.Content[i]
+		if _, truth := truthOf(k); truth || k.Tag != "!!str" {
+			f.report.at(f.doc, k, "config error, key is not of type string: %s, expected one of %s", shownAs(k), expected)
+			continue
+		}
 		if slices.Contains(ratelimitKeys, k.Value) {
 			continue
 		}

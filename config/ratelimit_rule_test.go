@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -110,5 +111,33 @@ descriptors:
 	}
 	if got := string(config.AppendOverrideMetric(nil, entry("a", "1", "b", ""))); got != "a_1.b" {
 		t.Errorf("an override: %s", got)
+	}
+}
+
+// TestRatelimitStrictly: what envoyproxy/ratelimit looks away from, Strict does too, and
+// what it refuses is refused in its words.
+func TestRatelimitStrictly(t *testing.T) {
+	for _, tc := range []struct{ text, strict, usual string }{
+		{"domain: a\ndomain: d\ndescriptors:\n- {key: k, key: l, value: x}\n", "", `"domain" is given twice`},
+		{"domain: d\n---\nanything: [else]\n", "", "a second document"},
+		{"domain: d\n---\n{broken\n", "", "not valid YAML"},
+		{"domain: d\ndescriptors:\n\t- key: k\n", "error loading config file: ", "not valid YAML"},
+		{"domain: d\ndescriptors:\n- {key: k, value: v}\n- {key: k_v}\n", "duplicate descriptor composite key 'd.k_v'", ""},
+		{"domain: d\ndescriptors:\n- {key: k, 1: 2}\n", "config error, key is not of type string: 1", "config error, key is not of type string: 1"},
+		{"rules:\n- {domain: d, match: [{key: a}], unlimited: true}\nrules: []\n", `"rules" is given twice`, `"rules" is given twice`},
+	} {
+		t.Chdir(t.TempDir())
+		write(t, "a.yaml", tc.text)
+		for strict, want := range map[bool]string{true: tc.strict, false: tc.usual} {
+			l, err := config.Options{Strict: strict}.Load([]string{"a.yaml"}, nil)
+			switch {
+			case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+				t.Errorf("%q, strict %t: %v, want %s", tc.text, strict, err, want)
+			case want == "" && err != nil:
+				t.Errorf("%q, strict %t: %v", tc.text, strict, err)
+			case want == "" && strict && (len(l.Spec.Domains) != 1 || l.Spec.Domains[0].Name != "d" || len(l.Spec.Domains[0].Rules) > 0 && l.Spec.Domains[0].Rules[0].Key != "l"):
+				t.Errorf("%q: %+v", tc.text, l.Spec.Domains)
+			}
+		}
 	}
 }

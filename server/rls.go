@@ -17,7 +17,6 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/weir-project/weir/config"
 	"github.com/weir-project/weir/limiter"
 )
 
@@ -194,7 +193,7 @@ func (s *rls) decide(ctx context.Context, c *rlsCall) (err error) {
 		return err
 	}
 	if a.Missing {
-		return notLoaded(a.Loaded)
+		return status.Error(codes.Unavailable, "no rate limit configuration loaded")
 	}
 	if r := c.request.unacceptable(); r != nil && !s.reportsOnly(a, c) {
 		c.refuse(r)
@@ -214,15 +213,6 @@ func (s *rls) decide(ctx context.Context, c *rlsCall) (err error) {
 		s.settler.settle(ctx, now, a, &c.spoken.reports[i])
 	}
 	return s.decideSpoken(ctx, now, a, c)
-}
-
-// notLoaded is the answer while there has been no valid configuration.
-func notLoaded(l *config.Loaded) error {
-	code := codes.Unavailable
-	if l.Strict {
-		code = codes.Unknown // that of all errors of envoyproxy/ratelimit
-	}
-	return status.Error(code, "no rate limit configuration loaded")
 }
 
 // reportsOnly says whether a request has nothing but reports in it. What cannot be
