@@ -1,6 +1,7 @@
 package limiter_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,9 +22,23 @@ func anyKey() limiter.Spec {
 			{Key: "a", Value: "x*y*", Limits: ten, Rules: level},
 			{Key: "a", Value: "*z", ShareValues: true, Limits: ten, Rules: level},
 			{Key: "a_b", Limits: ten, Rules: level},
+			{Key: "*b", Value: "c*", KeyPattern: true, Limits: ten, Rules: level},
 		}
 	}
-	return limiter.Spec{Domains: []limiter.DomainSpec{{Name: "d", Rules: level}, {Name: "d2", Rules: level}}}
+	return limiter.Spec{Domains: []limiter.DomainSpec{{Name: "d", Rules: level}, {Name: "d2", Rules: level}, {Name: "f", Fixed: true, Rules: fixedRules(level)}}}
+}
+
+// fixedRules are rules whose windows are fixed.
+func fixedRules(rules []limiter.RuleSpec) []limiter.RuleSpec {
+	out := slices.Clone(rules)
+	for i := range out {
+		out[i].Limits = slices.Clone(out[i].Limits)
+		for j := range out[i].Limits {
+			out[i].Limits[j].Fixed = true
+		}
+		out[i].Rules = fixedRules(out[i].Rules)
+	}
+	return out
 }
 
 // FuzzDescriptor matches and charges two arbitrary descriptors: nothing panics, both
@@ -46,6 +61,8 @@ func FuzzDescriptor(f *testing.F) {
 	} {
 		f.Add("d", seed[0], "d", seed[1], uint64(1), false)
 		f.Add("d", seed[1], "d2", seed[0], uint64(1)<<63, true)
+		f.Add("f", seed[1], "f", seed[0], uint64(3), false)
+		f.Add("f", "x"+seed[1], "d", seed[0], uint64(4), true)
 	}
 	plan := anyKey()
 	f.Fuzz(func(t *testing.T, domain1, text1, domain2, text2 string, amount uint64, override bool) {
@@ -63,8 +80,8 @@ func FuzzDescriptor(f *testing.F) {
 				t.Fatalf("%q %q: matched as %d, want %d", d.Domain, d.Entries, got, want)
 			}
 		}
-		if w.Beyond = len(text1) > 60_000 || len(text2) > 60_000; w.Beyond {
-			w.Decide(0, limitertest.Request{Descriptors: []limitertest.Descriptor{one}}) // such keys share a counter
+		if w.Beyond = len(one.Entries) > 50 || len(two.Entries) > 50; w.Beyond {
+			w.Decide(0, limitertest.Request{Descriptors: []limitertest.Descriptor{one}}) // keys that are too long share a counter
 			return
 		}
 		now := limiter.Instant(1767225600000000000)

@@ -1,6 +1,7 @@
 package limiter
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"slices"
 	"time"
@@ -130,10 +131,30 @@ func (a *Ask) Hold() time.Duration {
 func (a *Ask) bytes(s span) []byte { return a.keys[s.from:s.to] }
 
 // capture appends a value to the key that is being built. The length in front makes
-// keys injective whatever bytes they hold.
+// keys injective whatever bytes they hold. Of a long value the digest stands for it, so
+// that keys stay short.
 func (a *Ask) capture(value string) {
 	a.keys = binary.AppendUvarint(a.keys, uint64(len(value)))
+	if len(value) > longValue {
+		a.captureDigest(value)
+		return
+	}
 	a.keys = append(a.keys, value...)
+}
+
+// longValue is the length up to which values are captured as they are.
+const longValue = 512
+
+// captureDigest appends a value's SHA-256.
+func (a *Ask) captureDigest(value string) {
+	h := sha256.New()
+	for len(value) > 0 {
+		var part [sha256.BlockSize]byte
+		n := copy(part[:], value)
+		h.Write(part[:n])
+		value = value[n:]
+	}
+	a.keys = h.Sum(a.keys)
 }
 
 // addCharge appends a charge and returns it to be completed; it is valid until the next.

@@ -195,7 +195,7 @@ func (s *rls) decide(ctx context.Context, c *rlsCall) (err error) {
 	if a.Missing {
 		return status.Error(codes.Unavailable, "no rate limit configuration loaded")
 	}
-	if r := c.request.unacceptable(); r != nil && !s.reportsOnly(a, c) {
+	if r := c.request.unacceptable(!a.Ratelimit[c.request.domain]); r != nil && !s.reportsOnly(a, c) {
 		c.refuse(r)
 		return nil
 	}

@@ -60,11 +60,14 @@ func (r *rlsRequest) tooLong() *refusal {
 }
 
 // unacceptable finds what the client of the caller can bring about: values that are
-// too long, or no text. Such a call must not pass, or long values would be the way
-// around every limit.
-func (r *rlsRequest) unacceptable() *refusal {
+// too long, if they are bounded, or no text. Such a call must not pass, or long values
+// would be the way around every limit.
+func (r *rlsRequest) unacceptable(bounded bool) *refusal {
 	if r.notText {
 		return &refusal{reason: "the rate limit request holds a value that is not UTF-8", infeasible: true}
+	}
+	if !bounded {
+		return nil
 	}
 	for i := range r.descriptors {
 		for j, e := range r.of(&r.descriptors[i]) {

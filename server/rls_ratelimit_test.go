@@ -185,6 +185,11 @@ func TestStrictAnswers(t *testing.T) {
 			{"0s", request("t", "m10=shared hits:4"), "ok | ok 6 of 10/minute 59s"},
 			{"0s", withLimit(request("t", "m10=shared"), 6, typev3.RateLimitUnit_MINUTE), "ok | ok 1 of 6/minute 59s"},
 		},
+		"long values are told apart": {
+			{"0s", request("t", "m3="+strings.Repeat("x", 3000), "m3="+strings.Repeat("x", 2999)+"y"), "ok | ok 2 of 3/minute three 59s | ok 2 of 3/minute three 59s"},
+			{"0s", request("t", "m3="+strings.Repeat("x", 3000)), "ok | ok 1 of 3/minute three 59s"},
+			{"0s", request("t", "m3="+strings.Repeat("x", 70000)), "over"},
+		},
 		"two descriptors": {
 			{"0s", withHits(request("t", "m10=x", "m3=x"), 2), "ok | ok 8 of 10/minute 59s | ok 1 of 3/minute three 59s"},
 			{"0s", withHits(request("t", "m10=x", "m3=x"), 2), "over | ok 6 of 10/minute 59s | over 0 of 3/minute three 59s"},
