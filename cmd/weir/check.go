@@ -23,6 +23,7 @@ The files are read as one configuration, as serve reads them; of a directory eve
   weir check -o json weir.yaml`,
 	}
 	output := outputFlag(cmd)
+	compat := compatFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		s, err := readSettings(cmd, p.environ, args)
 		if err != nil {
@@ -31,7 +32,7 @@ The files are read as one configuration, as serve reads them; of a directory eve
 		if len(s.paths) == 0 {
 			return usagef("name a file or a directory")
 		}
-		loaded, err := config.Load(s.paths, nil)
+		loaded, err := reading(compat, p.environ).Load(s.paths, nil)
 		if output.value == "json" {
 			return checkJSON(cmd, loaded, err)
 		}

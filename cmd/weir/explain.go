@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
+	"github.com/weir-project/weir/config"
 	weirv1 "github.com/weir-project/weir/proto/weir/v1"
 )
 
@@ -20,6 +21,7 @@ type explainFlags struct {
 	descriptor bool
 	hits       uint64
 	output     *choice
+	compat     *choice
 	dial       *dialFlags
 }
 
@@ -46,6 +48,7 @@ With --descriptor they are the entries of one Envoy descriptor, in order.`,
 	flags.BoolVar(&f.descriptor, "descriptor", false, "the arguments are the entries of a descriptor")
 	flags.Uint64Var(&f.hits, "hits", 1, "the descriptor's hits_addend")
 	f.output = outputFlag(cmd)
+	f.compat = compatFlag(cmd)
 	f.dial = addDialFlags(cmd, 5*time.Second)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if _, err := readSettings(cmd, p.environ, nil); err != nil {
@@ -55,7 +58,7 @@ With --descriptor they are the entries of one Envoy descriptor, in order.`,
 		if err != nil {
 			return err
 		}
-		return f.explain(cmd, ask)
+		return f.explain(cmd, ask, reading(f.compat, p.environ))
 	}
 	return cmd
 }
@@ -116,14 +119,14 @@ func addAttribute(ask *weirv1.ExplainRequest, key, value string) error {
 }
 
 // explain asks a server, or one of its own, and prints the answer.
-func (f *explainFlags) explain(cmd *cobra.Command, ask *weirv1.ExplainRequest) (failed error) {
+func (f *explainFlags) explain(cmd *cobra.Command, ask *weirv1.ExplainRequest, o config.Options) (failed error) {
 	ctx, cancel := context.WithTimeout(cmd.Context(), f.dial.timeout)
 	defer cancel()
 	var conn *grpc.ClientConn
 	var err error
 	if len(f.files) > 0 {
 		var stop func() error
-		conn, stop, err = serveHere(ctx, f.files)
+		conn, stop, err = serveHere(ctx, f.files, o)
 		if err == nil {
 			defer func() { failed = errors.Join(failed, stop()) }()
 		}

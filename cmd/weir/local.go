@@ -19,8 +19,8 @@ import (
 // serveHere runs a server in this process that nobody else can reach, so that a
 // question is answered by the very code that answers it in production. The caller
 // closes the connection and then calls stop.
-func serveHere(ctx context.Context, files []string) (conn *grpc.ClientConn, stop func() error, failed error) {
-	loaded, err := config.Load(files, nil)
+func serveHere(ctx context.Context, files []string, o config.Options) (conn *grpc.ClientConn, stop func() error, failed error) {
+	loaded, err := o.Load(files, nil)
 	if err != nil {
 		return nil, nil, err
 	}
