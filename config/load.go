@@ -1,9 +1,11 @@
 package config
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"io"
 
 	"github.com/weir-project/weir/limiter"
 	"github.com/weir-project/weir/provider"
@@ -87,7 +89,8 @@ func (o Options) read(files []source, r *report) *builder {
 
 // digest returns 12 hex digits of a hash over what decides.
 func digest(l *Loaded) (string, error) {
-	text, err := json.Marshal(struct {
+	h := sha256.New()
+	err := json.NewEncoder(withoutNewline{h}).Encode(struct {
 		Spec       limiter.Spec
 		Vocabulary Vocabulary
 		Gateways   []string                     `json:",omitempty"`
@@ -97,6 +100,13 @@ func digest(l *Loaded) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:])[:12], nil
+	return hex.EncodeToString(h.Sum(nil))[:12], nil
+}
+
+// withoutNewline leaves out the newline that ends each value of an encoder.
+type withoutNewline struct{ io.Writer }
+
+func (w withoutNewline) Write(b []byte) (int, error) {
+	n, err := w.Writer.Write(bytes.TrimSuffix(b, []byte("\n")))
+	return n + 1, err
 }

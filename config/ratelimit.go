@@ -40,6 +40,7 @@ type ratelimitFile struct {
 	doc    *document
 	report *report
 	build  *builder
+	domain string
 	llm    bool // its domain is that of LLM calls
 }
 
@@ -71,13 +72,12 @@ func readRatelimit(d *document, b *builder) {
 		return
 	}
 	domain.ratelimit = &at
-	f.llm = b.vocabulary.IsLLM(name)
-	f.descriptors(d.root, &domain.root, name, nil)
+	f.domain, f.llm = name, b.vocabulary.IsLLM(name)
+	f.descriptors(d.root, &domain.root, nil)
 }
 
-// descriptors adds the descriptors of a mapping below a node. path is how
-// envoyproxy/ratelimit names the node, and levels are those that lead to it.
-func (f *ratelimitFile) descriptors(n *yaml.Node, parent *ruleNode, path string, levels []ratelimitLevel) {
+// descriptors adds the descriptors of a mapping below a node, to which above leads.
+func (f *ratelimitFile) descriptors(n *yaml.Node, parent *ruleNode, above *ratelimitLevel) {
 	list := child(n, "descriptors")
 	switch {
 	case list == nil || isNull(list):
@@ -85,7 +85,7 @@ func (f *ratelimitFile) descriptors(n *yaml.Node, parent *ruleNode, path string,
 	case list.Kind != yaml.SequenceNode:
 		f.wrongType(list, "[]config.YamlDescriptor", "descriptors", "a list")
 		return
-	case len(levels) >= MaxDepth:
+	case above.deep() >= MaxDepth:
 		f.report.at(f.doc, list, "descriptors are nested too deep, expected at most %d levels", MaxDepth)
 		return
 	}
@@ -94,12 +94,12 @@ func (f *ratelimitFile) descriptors(n *yaml.Node, parent *ruleNode, path string,
 			f.report.at(f.doc, c, "config error, yaml file contains list of type other than map: %s, expected a mapping with key", shownAs(c))
 			continue
 		}
-		f.descriptor(c, parent, path, levels)
+		f.descriptor(c, parent, above)
 	}
 }
 
 // descriptor adds one descriptor and what is below it.
-func (f *ratelimitFile) descriptor(n *yaml.Node, parent *ruleNode, path string, levels []ratelimitLevel) {
+func (f *ratelimitFile) descriptor(n *yaml.Node, parent *ruleNode, above *ratelimitLevel) {
 	f.keys(n, "key, value, rate_limit, descriptors, shadow_mode, quota_mode, detailed_metric, value_to_metric, share_threshold, metadata")
 	key, keyOK := f.text(n, "key")
 	value, valueOK := f.text(n, "value")
@@ -110,32 +110,33 @@ func (f *ratelimitFile) descriptor(n *yaml.Node, parent *ruleNode, path string, 
 		f.report.at(f.doc, n, "descriptor has empty key, expected the key of an entry")
 		return
 	}
-	composite := key
-	if value != "" {
-		composite += "_" + value
+	level := &ratelimitLevel{above: above, depth: above.deep() + 1, key: key, value: value, valueToMetric: f.flag(n, "value_to_metric")}
+	if isPattern(key) || isPattern(value) {
+		level.pattern = level.text()
 	}
-	path += "." + composite
-	level := ratelimitLevel{key: key, value: value, share: f.share(n, composite), valueToMetric: f.flag(n, "value_to_metric")}
-	if isPattern(composite) {
-		level.pattern = composite
-	}
-	node := f.node(n, parent, path, &level)
+	level.share = f.share(n, level)
+	level.shares = level.share || above != nil && above.shares
+	node := f.node(n, parent, level)
 	if node == nil {
 		return
 	}
 	if f.build.strict {
-		if other := parent.sameText(composite, node); other != nil {
-			f.report.at(f.doc, n, "duplicate descriptor composite key '%s', expected texts of key and value that differ; also at %s", shorten(path), other.first)
+		if other := parent.sameText(level.text(), node); other != nil {
+			f.duplicate(n, level, "texts of key and value that differ", other.first)
 			return
 		}
 	}
-	levels = append(slices.Clip(levels), level)
-	f.fill(n, node, path, levels)
-	f.descriptors(n, node, path, levels)
+	f.fill(n, node, level)
+	f.descriptors(n, node, level)
+}
+
+// duplicate reports a descriptor that is there already.
+func (f *ratelimitFile) duplicate(n *yaml.Node, level *ratelimitLevel, expected string, other place) {
+	f.report.at(f.doc, n, "duplicate descriptor composite key '%s', expected %s; also at %s", shorten(level.path(f.domain)), expected, other)
 }
 
 // node returns the node of a descriptor below parent; nil if there is none to be had.
-func (f *ratelimitFile) node(n *yaml.Node, parent *ruleNode, path string, level *ratelimitLevel) *ruleNode {
+func (f *ratelimitFile) node(n *yaml.Node, parent *ruleNode, level *ratelimitLevel) *ruleNode {
 	at := place{f.doc, n}
 	if isPattern(level.key) && f.llm {
 		f.report.at(f.doc, child(n, "key"), "a pattern as key in a domain of LLM calls, whose attributes are found by name, expected * only in value")
@@ -146,7 +147,7 @@ func (f *ratelimitFile) node(n *yaml.Node, parent *ruleNode, path string, level 
 	case isNew:
 		node.spec.ShareValues, node.spec.KeyPattern = level.share, isPattern(level.key)
 	case node.ratelimit:
-		f.report.at(f.doc, n, "duplicate descriptor composite key '%s', expected each once; also at %s", shorten(path), node.first)
+		f.duplicate(n, level, "each once", node.first)
 		return nil
 	case node.spec.ShareValues != level.share:
 		f.report.at(f.doc, n, "share_threshold is not as share_values of the rule that begins alike, expected the same; also at %s", node.first)
@@ -160,19 +161,16 @@ func (f *ratelimitFile) node(n *yaml.Node, parent *ruleNode, path string, level 
 }
 
 // fill gives a node what its descriptor says of it.
-func (f *ratelimitFile) fill(n *yaml.Node, node *ruleNode, path string, levels []ratelimitLevel) {
+func (f *ratelimitFile) fill(n *yaml.Node, node *ruleNode, level *ratelimitLevel) {
 	shadow, soft := f.flag(n, "shadow_mode"), f.flag(n, "quota_mode")
-	note := &RatelimitRule{Metadata: f.metadata(n), levels: levels, detailed: f.flag(n, "detailed_metric")}
-	for _, l := range levels {
-		note.shares = note.shares || l.share
-	}
+	note := &RatelimitRule{Metadata: f.metadata(n), level: level, detailed: f.flag(n, "detailed_metric")}
 	limits, unlimited, ok := f.rateLimit(n)
 	if !ok {
 		return
 	}
 	at := place{f.doc, n}
 	if node.rule != nil {
-		f.report.at(f.doc, n, "duplicate descriptor composite key '%s', expected each once; also at %s", shorten(path), node.rule)
+		f.duplicate(n, level, "each once", *node.rule)
 		return
 	}
 	node.rule = &at
@@ -182,11 +180,11 @@ func (f *ratelimitFile) fill(n *yaml.Node, node *ruleNode, path string, levels [
 }
 
 // share says whether a descriptor counts all values of its pattern together.
-func (f *ratelimitFile) share(n *yaml.Node, composite string) bool {
+func (f *ratelimitFile) share(n *yaml.Node, level *ratelimitLevel) bool {
 	share := f.flag(n, "share_threshold")
-	if share && !isPattern(composite) {
+	if share && level.pattern == "" {
 		f.report.at(f.doc, child(n, "share_threshold"),
-			"share_threshold can only be used with wildcard values (containing '*'), but found key '%s', expected a * in value", shorten(composite))
+			"share_threshold can only be used with wildcard values (containing '*'), but found key '%s', expected a * in value", shorten(level.text()))
 		return false
 	}
 	return share

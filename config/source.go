@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -57,18 +58,18 @@ func (o Options) gather(paths []string, r *report) snapshot {
 // stateOf returns the fingerprint of files and of the problems of reading them.
 func stateOf(files []source, r *report) fingerprint {
 	h := sha256.New()
-	write := func(s string) {
+	write := func(b []byte) {
 		var n [8]byte
-		binary.BigEndian.PutUint64(n[:], uint64(len(s)))
+		binary.BigEndian.PutUint64(n[:], uint64(len(b)))
 		h.Write(n[:])
-		h.Write([]byte(s))
+		h.Write(b)
 	}
 	for _, f := range files {
-		write(f.path)
-		write(string(f.data))
+		write([]byte(f.path))
+		write(f.data)
 	}
 	for _, p := range r.problems {
-		write(p.String())
+		write([]byte(p.String()))
 	}
 	return fingerprint(h.Sum(nil))
 }
@@ -248,10 +249,12 @@ func readBounded(p string) ([]byte, error) {
 		return nil, fmt.Errorf("cannot be read: %s", reason(err))
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, MaxFileBytes+1))
-	if err != nil {
+	var b bytes.Buffer
+	b.Grow(int(min(info.Size(), MaxFileBytes)) + bytes.MinRead)
+	if _, err := b.ReadFrom(io.LimitReader(f, MaxFileBytes+1)); err != nil {
 		return nil, fmt.Errorf("cannot be read: %s", reason(err))
 	}
+	data := b.Bytes()
 	if len(data) > MaxFileBytes {
 		return nil, fmt.Errorf("too large, expected at most %d bytes; split it into several files of one directory", MaxFileBytes)
 	}
