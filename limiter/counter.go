@@ -134,12 +134,12 @@ func (t *table) add(c *counter, units uint64) {
 	}
 	units = min(units, MaxAmount)
 	c.sum = addSat(c.sum, units)
-	if c.fixed {
-		return
-	}
 	if c.ring == 0 {
 		if n := int(c.n); n > 0 && c.pairs[n-1].bucket(c.last) == c.last {
 			c.pairs[n-1] = makePair(c.last, addSat(c.pairs[n-1].units(), units))
+			return
+		}
+		if c.fixed {
 			return
 		}
 		if c.n < inlinePairs {
@@ -157,18 +157,18 @@ func (t *table) add(c *counter, units uint64) {
 // spend charges units that were used already: what is beyond max becomes debt, except
 // in a fixed window, which ends with all that it holds.
 func (t *table) spend(c *counter, units, max uint64) {
-	if c.fixed {
-		t.add(c, units)
-		return
-	}
 	room := subFloor(max, c.sum)
 	t.add(c, min(units, room))
-	if units > room {
-		if c.ring == 0 {
-			t.grow(c)
-		}
-		c.debt = addSat(c.debt, units-room)
+	switch {
+	case units <= room:
+		return
+	case c.fixed:
+		t.add(c, units-room)
+		return
+	case c.ring == 0:
+		t.grow(c)
 	}
+	c.debt = addSat(c.debt, units-room)
 }
 
 // giveBack takes up to units off: off the debt first, then off bucket b, if that
@@ -237,11 +237,11 @@ func (t *table) emptyAt(c *counter, now Instant, max uint64) Instant {
 	if c.sum == 0 && c.debt == 0 {
 		return now
 	}
+	if c.n > 0 { // most
+		return startOf(c.pairs[c.n-1].bucket(c.last)+liveBuckets, c.width)
+	}
 	if c.fixed {
 		return startOf(c.last+1, c.width)
-	}
-	if c.ring == 0 { // most
-		return startOf(c.pairs[c.n-1].bucket(c.last)+liveBuckets, c.width)
 	}
 	if c.debt == 0 {
 		w := t.busy(c)

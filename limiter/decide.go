@@ -149,7 +149,7 @@ func (l *Limiter) resolve(now Instant, a *Ask) bool {
 			c.max = c.limit.ceiling(a.quotas[c.quota].state.pacer)
 		}
 		t := &l.shards[c.shard].table
-		c.counter, c.found = t.find(c.hash, c.counters(), a.chargeKey(c))
+		c.counter, c.found = t.find(c.hash, c.id, a.chargeKey(c))
 		if c.found {
 			t.advance(t.at(c.counter), now, c.max)
 		} else if (c.amount > 0 || a.Open) && !c.refund && !c.overflow && !a.DryRun && !l.roomForKey(now, c) {
@@ -172,7 +172,7 @@ func (a *Ask) sum(i int) {
 	}
 	for j := range a.charges {
 		o := &a.charges[j]
-		if i != j && o.hash == c.hash && o.counters() == c.counters() && o.refund == c.refund &&
+		if i != j && o.hash == c.hash && o.id == c.id && o.refund == c.refund &&
 			string(a.chargeKey(o)) == string(a.chargeKey(c)) {
 			if c.total += o.amount; c.total < o.amount {
 				c.total = math.MaxUint64
@@ -295,7 +295,7 @@ func (l *Limiter) commit(now Instant, a *Ask, d *Decision) {
 	for i := range a.charges {
 		c := &a.charges[i]
 		if !c.found { // looked at, and perhaps charged by another charge
-			c.counter, c.found = l.shards[c.shard].table.find(c.hash, c.counters(), a.chargeKey(c))
+			c.counter, c.found = l.shards[c.shard].table.find(c.hash, c.id, a.chargeKey(c))
 		}
 	}
 	l.views(now, a, d)
@@ -311,10 +311,23 @@ func (l *Limiter) check(now Instant, a *Ask, d *Decision) {
 	d.Checks = slices.Grow(d.Checks[:0], len(a.charges))[:len(a.charges)]
 	soft := softs{first: -1, retry: Never}
 	for i := range a.charges {
-		l.meet(now, a, &a.charges[i], &d.Checks[i])
+		c, k := &a.charges[i], &d.Checks[i]
+		k.Limit, k.Descriptor, k.Amount, k.Requested = c.limit, int(c.descriptor), c.max, c.amount
+		k.RetryAt, k.Over = now, false
+		k.Overflow = c.overflow || (c.ofQuota && a.quotas[c.quota].overflow)
+		if c.limit.Soft || a.Soft {
+			soft.n++
+		}
+		vast := c.limit.paced && a.vast(c)
+		if c.refund || a.Force || (passes(l.used(c), c.total, c.max) && !vast) {
+			continue
+		}
+		l.over(c, k, vast)
 		soft.hear(a, d, i)
 	}
-	soft.settle(a, d)
+	if soft.over > 0 {
+		soft.settle(a, d)
+	}
 	if len(a.quotas) > 0 {
 		d.Reserved = a.reserved()
 	}
@@ -391,8 +404,8 @@ func (l *Limiter) charge(now Instant, a *Ask, c *charge) {
 	if !c.found {
 		key := a.chargeKey(c)
 		// A charge before this one may have made the counter.
-		if c.counter, c.found = t.find(c.hash, c.counters(), key); !c.found {
-			c.counter, c.found = t.insert(c.hash, c.counters(), key, c.limit, now), true
+		if c.counter, c.found = t.find(c.hash, c.id, key); !c.found {
+			c.counter, c.found = t.insert(c.hash, c.id, key, c.limit, now), true
 			if string(key) != overflowKey {
 				l.keys.Add(1)
 			}

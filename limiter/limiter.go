@@ -132,11 +132,14 @@ func (l *Limiter) Route(a *Ask) ShardSet {
 			// All meters of a quota live in one shard.
 			r := &a.quotas[c.quota]
 			top := ^uint64(0) << l.shift
-			c.hash = r.hash&top | mix(r.hash, uint64(c.limit.id)^mixB)&^top
+			c.hash = r.hash&top | mix(r.hash, uint64(c.id)^mixB)&^top
 			c.shard = r.shard
 		} else {
 			c.overflow = c.overflow || c.key.len() > maxKeyLen
-			c.hash = l.hashKey(c.counters(), a.chargeKey(c))
+			if c.overflow {
+				c.id = c.limit.alone
+			}
+			c.hash = l.hashKey(c.id, a.chargeKey(c))
 			c.shard = l.shardOf(c.hash)
 		}
 		set |= 1 << c.shard
@@ -200,14 +203,6 @@ func (a *Ask) chargeKey(c *charge) []byte {
 		return a.overflowed()
 	}
 	return a.bytes(c.key)
-}
-
-// counters is the number under which the counter of c is kept.
-func (c *charge) counters() uint32 {
-	if c.overflow {
-		return c.limit.alone
-	}
-	return c.limit.id
 }
 
 // overflowed returns overflowKey, kept at the end of the keys.

@@ -57,8 +57,9 @@ type charge struct {
 	refund     bool
 	overflow   bool
 	found      bool
-	counter    uint32
 	shard      uint8
+	id         uint32 // under which the counter is kept
+	counter    uint32
 }
 
 // quotaRef is one quota that an Ask concerns.
@@ -98,7 +99,9 @@ func (a *Ask) Reset() {
 	a.Priority, a.Retry, a.Turn, a.Deadline, a.tagged, a.start = 0, false, 0, 0, false, 0
 	a.ID, a.TTL, a.HoldUntil = ID{}, 0, 0
 	a.OneByOne, a.Soft, a.Spare = false, false, false
-	clear(a.replaces)
+	if len(a.replaces) > 0 {
+		clear(a.replaces)
+	}
 	a.charges, a.quotas, a.keys, a.replaces = a.charges[:0], a.quotas[:0], a.keys[:0], a.replaces[:0]
 }
 
@@ -134,6 +137,10 @@ func (a *Ask) bytes(s span) []byte { return a.keys[s.from:s.to] }
 // keys injective whatever bytes they hold. Of a long value the digest stands for it, so
 // that keys stay short.
 func (a *Ask) capture(value string) {
+	if len(value) < 0x80 { // most: their length is one byte
+		a.keys = append(append(a.keys, byte(len(value))), value...)
+		return
+	}
 	a.keys = binary.AppendUvarint(a.keys, uint64(len(value)))
 	if len(value) > longValue {
 		a.captureDigest(value)
@@ -165,7 +172,7 @@ func (a *Ask) addCharge(l *Limit, most uint64, key span, ordinal int) *charge {
 	}
 	a.charges = a.charges[:n+1]
 	c := &a.charges[n]
-	c.limit, c.max, c.key, c.descriptor = l, most, key, int32(ordinal)
+	c.limit, c.max, c.key, c.descriptor, c.id = l, most, key, int32(ordinal), l.id
 	c.amount, c.total, c.counter, c.quota = 0, 0, 0, -1
 	c.ofQuota, c.refund, c.overflow, c.found = false, false, false, false
 	return c
@@ -220,11 +227,12 @@ func (l *level) walk(a *Ask, entries []Entry, whole bool) *node {
 	for i := range entries {
 		e := &entries[i]
 		b := l.find(e.Key)
-		if len(l.wild) > 0 {
+		switch {
+		case l.more != nil && len(l.more.wild) > 0:
 			n = l.findWild(b, e)
-		} else if b != nil {
+		case b != nil:
 			n = b.find(e.Value)
-		} else {
+		default:
 			return nil
 		}
 		switch {
@@ -232,15 +240,24 @@ func (l *level) walk(a *Ask, entries []Entry, whole bool) *node {
 			return nil
 		case whole:
 			n.captureWhole(a, e)
-		case n.captures:
+		case n.captures == capturedValue:
 			a.capture(e.Value)
-		}
-		if n.ofKey && !whole {
-			a.capture(e.Key)
+		case n.captures != 0:
+			n.captureOf(a, e)
 		}
 		l = &n.next
 	}
 	return n
+}
+
+// captureOf captures what of e, which led to n, tells counters apart.
+func (n *node) captureOf(a *Ask, e *Entry) {
+	if n.captures&capturedKey != 0 {
+		a.capture(e.Key)
+	}
+	if n.captures&capturedValue != 0 {
+		a.capture(e.Value)
+	}
 }
 
 // captureWhole captures the key and the value of e, which led to n.
@@ -277,8 +294,8 @@ func (l *level) findWild(b *branch, e *Entry) *node {
 		}
 		of = b.patterns
 	}
-	for i := range l.wild {
-		w := &l.wild[i]
+	for i := range l.more.wild {
+		w := &l.more.wild[i]
 		for ; len(of) > 0 && of[0].order < w.order; of = of[1:] {
 			if of[0].pattern.matches(e.Value) {
 				return of[0].node

@@ -9,11 +9,17 @@ func (l *Limiter) decideOneByOne(now Instant, a *Ask, d *Decision) {
 	for i := range a.charges {
 		c, k := &a.charges[i], &d.Checks[i]
 		if !c.found { // the charge before may have made the counter
-			c.counter, c.found = l.shards[c.shard].table.find(c.hash, c.counters(), a.chargeKey(c))
+			c.counter, c.found = l.shards[c.shard].table.find(c.hash, c.id, a.chargeKey(c))
 		}
 		c.total = c.amount
-		l.meet(now, a, c, k)
-		soft.hear(a, d, i)
+		*k = Check{Limit: c.limit, Descriptor: int(c.descriptor), Amount: c.max, Requested: c.amount, RetryAt: now, Overflow: c.overflow}
+		if c.limit.Soft || a.Soft {
+			soft.n++
+		}
+		if !c.refund && !passes(l.used(c), c.total, c.max) {
+			l.over(c, k, false)
+			soft.hear(a, d, i)
+		}
 		if !a.DryRun && (!k.Over || c.limit.Fixed || c.limit.Shadow) {
 			l.charge(now, a, c)
 		}
@@ -22,15 +28,8 @@ func (l *Limiter) decideOneByOne(now Instant, a *Ask, d *Decision) {
 	soft.settle(a, d)
 }
 
-// meet fills in what the limit of c says, before anything is charged.
-func (l *Limiter) meet(now Instant, a *Ask, c *charge, k *Check) {
-	k.Limit, k.Descriptor, k.Amount, k.Requested = c.limit, int(c.descriptor), c.max, c.amount
-	k.RetryAt, k.Over = now, false
-	k.Overflow = c.overflow || (c.ofQuota && a.quotas[c.quota].overflow)
-	vast := c.limit.paced && a.vast(c)
-	if c.refund || a.Force || (passes(l.used(c), c.total, c.max) && !vast) {
-		return
-	}
+// over says that c does not fit, or is so vast that it never does, and when it will.
+func (l *Limiter) over(c *charge, k *Check, vast bool) {
 	k.Over = true
 	switch {
 	case c.total > c.max || vast:
@@ -48,16 +47,11 @@ type softs struct {
 	retry   Instant // when the first of them has room
 }
 
-// hear takes into d what check i, of charge i, says.
+// hear takes into d that check i is over.
 func (s *softs) hear(a *Ask, d *Decision, i int) {
-	k := &d.Checks[i]
-	isSoft := k.Limit.Soft || a.Soft
-	if isSoft {
-		s.n++
-	}
-	switch {
-	case !k.Over || k.Limit.Shadow:
-	case isSoft:
+	switch k := &d.Checks[i]; {
+	case k.Limit.Shadow:
+	case k.Limit.Soft || a.Soft:
 		if s.over++; s.first < 0 {
 			s.first = i
 		}

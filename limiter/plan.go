@@ -39,10 +39,10 @@ type Limit struct {
 	Soft bool
 	// Fixed says that its windows are fixed, see LimitSpec.
 	Fixed bool
-	// Note is that of the rule; nil for quotas and overrides.
-	Note any
 	// Index is the limit's place in Plan.Limits.
 	Index int
+	// Note is that of the rule; nil for quotas and overrides.
+	Note any
 
 	paced   bool // the limit of a learned quota on one of its meters, per minute
 	unknown bool // nobody configured it
@@ -69,8 +69,13 @@ type domain struct {
 // keys, which are found faster one after another than by hash.
 type level struct {
 	branches []*branch
-	byKey    map[string]*branch // only if there are more than fewKeys
-	wild     []patternNode      // those with a pattern of the whole entry, in order
+	more     *moreOfLevel // nil for most
+}
+
+// moreOfLevel is what only some levels have.
+type moreOfLevel struct {
+	byKey map[string]*branch // if there are more than fewKeys
+	wild  []patternNode      // those with a pattern of the whole entry, in order
 }
 
 const fewKeys = 8
@@ -83,8 +88,8 @@ type branch struct {
 }
 
 func (l *level) find(key string) *branch {
-	if l.byKey != nil {
-		return l.byKey[key]
+	if l.more != nil && l.more.byKey != nil {
+		return l.more.byKey[key]
 	}
 	for _, b := range l.branches {
 		if b.key == key {
@@ -97,15 +102,26 @@ func (l *level) find(key string) *branch {
 func (l *level) add(key string) *branch {
 	b := &branch{key: key}
 	l.branches = append(l.branches, b)
-	if len(l.branches) > fewKeys && l.byKey == nil {
-		l.byKey = map[string]*branch{}
-		for _, o := range l.branches {
-			l.byKey[o.key] = o
-		}
-	} else if l.byKey != nil {
-		l.byKey[key] = b
+	if len(l.branches) <= fewKeys {
+		return b
 	}
+	m := l.extend()
+	if m.byKey == nil {
+		m.byKey = map[string]*branch{}
+		for _, o := range l.branches {
+			m.byKey[o.key] = o
+		}
+	}
+	m.byKey[key] = b
 	return b
+}
+
+// extend returns what l has beside its branches.
+func (l *level) extend() *moreOfLevel {
+	if l.more == nil {
+		l.more = &moreOfLevel{}
+	}
+	return l.more
 }
 
 type patternNode struct {
@@ -114,15 +130,24 @@ type patternNode struct {
 	order   int // among the rules of the level
 }
 
+// node is what a descriptor is led by: its first cache line.
 type node struct {
 	limits    []*Limit
 	unlimited bool
-	captures  bool   // the entry's value is part of the counter's key
-	ofKey     bool   // the entry's key is
-	shared    string // the pattern, if all values that it matches count together
-	replaces  []string
+	captures  captured
 	next      level
+
+	shared   string // the pattern, if all values that it matches count together
+	replaces []string
 }
+
+// captured says what of an entry is part of a counter's key.
+type captured uint8
+
+const (
+	capturedValue captured = 1 << iota
+	capturedKey
+)
 
 type quota struct {
 	name     string
@@ -372,15 +397,20 @@ func (l *level) place(b *branch, s *RuleSpec, n *node, i int) {
 		if s.Value != "" {
 			text += "_" + s.Value
 		}
-		n.captures, n.ofKey = !s.ShareValues, true
+		n.captures = capturedKey
 		if s.ShareValues {
 			n.shared = text
+		} else {
+			n.captures |= capturedValue
 		}
-		l.wild = append(l.wild, patternNode{compilePattern(text), n, i})
+		m := l.extend()
+		m.wild = append(m.wild, patternNode{compilePattern(text), n, i})
 	case s.Value == "":
-		n.captures = true
+		n.captures = capturedValue
 	case !value.exact:
-		n.captures = !s.ShareValues
+		if !s.ShareValues {
+			n.captures = capturedValue
+		}
 		b.patterns = append(b.patterns, patternNode{value, n, i})
 	}
 	if s.Value == "" {

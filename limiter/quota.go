@@ -218,7 +218,7 @@ func (l *Limiter) Quotas(now Instant, shard int) []QuotaView {
 		st.look(now, &v)
 		a.quotas = append(a.quotas, r)
 		for _, lim := range st.quota.limits {
-			a.charges = append(a.charges, charge{limit: lim, max: lim.Amount, key: r.key, ofQuota: true})
+			a.charges = append(a.charges, charge{limit: lim, id: lim.id, max: lim.Amount, key: r.key, ofQuota: true})
 		}
 		l.Route(&a)
 		for i := range a.charges {
@@ -227,7 +227,7 @@ func (l *Limiter) Quotas(now Instant, shard int) []QuotaView {
 			if c.limit.paced {
 				c.max = c.limit.ceiling(st.pacer)
 			}
-			if c.counter, c.found = s.table.find(c.hash, c.counters(), a.chargeKey(c)); c.found {
+			if c.counter, c.found = s.table.find(c.hash, c.id, a.chargeKey(c)); c.found {
 				s.table.advance(s.table.at(c.counter), now, c.max)
 			}
 			c.quota = 0
@@ -260,7 +260,7 @@ func (l *Limiter) Zero(now Instant, a *Ask, owner string, meter *Meter) int {
 			continue
 		}
 		t := &l.shards[c.shard].table
-		if n, ok := t.find(c.hash, c.counters(), a.chargeKey(c)); ok {
+		if n, ok := t.find(c.hash, c.id, a.chargeKey(c)); ok {
 			t.shrink(t.at(n))
 			t.advance(t.at(n), now, c.max)
 			zeroed++
