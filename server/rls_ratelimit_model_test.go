@@ -57,6 +57,7 @@ func countedCall(rt *rapid.T) countedRequest {
 // countAlike plays a script and returns the first difference.
 func countAlike(t *testing.T, script []countedRequest) string {
 	w := newRatelimitWorld(t, true, RatelimitOptions{})
+	time.Sleep(time.Second)
 	m := slowReference{}
 	for _, step := range script {
 		time.Sleep(step.pause)

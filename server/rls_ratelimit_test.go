@@ -44,7 +44,7 @@ descriptors:
 - {key: deep, detailed_metric: true, rate_limit: {unit: minute, requests_per_unit: 10}}
 `
 
-// newRatelimitWorld serves ratelimitFile, one second into a minute.
+// newRatelimitWorld serves ratelimitFile.
 func newRatelimitWorld(t testing.TB, strict bool, o RatelimitOptions) *rlsWorld {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "t.yaml")
@@ -55,7 +55,6 @@ func newRatelimitWorld(t testing.TB, strict bool, o RatelimitOptions) *rlsWorld 
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(time.Second)
 	clock := func() limiter.Instant { return limiter.InstantOf(time.Now()) }
 	store := memory.NewWithClock(limiter.Options{}, clock)
 	t.Cleanup(store.Close)
@@ -104,6 +103,7 @@ func tooMany(r *rlsv3.RateLimitRequest) *rlsv3.RateLimitRequest {
 
 func playRatelimit(t *testing.T, w *rlsWorld, steps []rlsStep) {
 	t.Helper()
+	time.Sleep(time.Second)
 	start := time.Now()
 	for i, s := range steps {
 		at, err := time.ParseDuration(s.at)
@@ -304,7 +304,9 @@ func TestNoConfigurationYet(t *testing.T) {
 }
 
 // TestDynamicMetadata: the request, and what the files say of descriptors that passed.
-func TestDynamicMetadata(t *testing.T) {
+func TestDynamicMetadata(t *testing.T) { synctest.Test(t, testDynamicMetadata) }
+
+func testDynamicMetadata(t *testing.T) {
 	w := newRatelimitWorld(t, true, RatelimitOptions{DynamicMetadata: true})
 	for i, step := range []struct {
 		request *rlsv3.RateLimitRequest
@@ -355,7 +357,9 @@ func (h *heard) GlobalShadowMode()            { h.events = append(h.events, "sha
 func (h *heard) ServiceError()                { h.events = append(h.events, "error") }
 
 // TestObserver: what metrics need is told for each descriptor, in both modes.
-func TestObserver(t *testing.T) {
+func TestObserver(t *testing.T) { synctest.Test(t, testObserver) }
+
+func testObserver(t *testing.T) {
 	for strict, want := range map[bool][]string{
 		true: {
 			"t m10 7 hits 0-7/10", "t deep_x 1 hits 0-1/10", "t m10 4 hits 7-11/10 over", "t m10 2 hits 9-9/10 negative",

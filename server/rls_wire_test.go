@@ -346,6 +346,15 @@ func TestASenderThatDies(t *testing.T) {
 	}
 }
 
+func marshaled(t testing.TB, r *rlsv3.RateLimitRequest) []byte {
+	t.Helper()
+	data, err := proto.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
 // BenchmarkShouldRateLimit is one call without its transport: bytes in, bytes out.
 func BenchmarkShouldRateLimit(b *testing.B) {
 	wide := worldSpec()
@@ -383,10 +392,7 @@ func BenchmarkShouldRateLimit(b *testing.B) {
 	} {
 		b.Run(bm.name, func(b *testing.B) {
 			w := newRLSWorld(b, bm.spec)
-			data, err := proto.Marshal(bm.request)
-			if err != nil {
-				b.Fatal(err)
-			}
+			data := marshaled(b, bm.request)
 			dec := func(v any) error { return codec{}.Unmarshal(buffersOf(data), v) }
 			ctx, cancel := context.WithTimeout(b.Context(), time.Hour)
 			defer cancel()

@@ -31,6 +31,13 @@ func overflows() []timeline {
 			{"0s", "ask k=d 6, k=e 5", "infeasible retry=never | 0/10 overflow | 0/10 overflow"},
 			{"0s", "ask k=d 5, k=e 5", "allowed | 10/10 reset=1m1s overflow | 10/10 reset=1m1s overflow"},
 		}},
+		{name: "rules with fixed windows do not share it", spec: fixedRules(rule("k", fixed(10, time.Minute)), rule("j", fixed(3, time.Minute))), opts: few, beyond: true, steps: []step{
+			{"0s", "each k=a 1, k=b 1, k=c 1", "allowed | 1/10 reset=1m | 1/10 reset=1m | 1/10 reset=1m"},
+			{"0s", "each k=d 6, k=e 6", "denied by=1 retry=1m | 6/10 reset=1m overflow | 12/10 reset=1m overflow"},
+			{"0s", "each j=a 2, j=b 1", "allowed | 2/3 reset=1m overflow | 3/3 reset=1m overflow"},
+			{"0s", "each k=a 1, k=d 1 max=4/1m", "allowed | 2/10 reset=1m | 1/4 reset=1m overflow"},
+			{"2m", "each k=x 1, k=y 1, k=z 1", "allowed | 1/10 reset=3m | 1/10 reset=3m | 1/10 reset=3m"},
+		}},
 		{name: "a live counter is never forgotten", spec: two, opts: few, beyond: true, steps: flood()},
 		{name: "idle keys make room after two windows", spec: two, opts: few, beyond: true, steps: []step{
 			{"0s", "ask k=a 9", "allowed | 9/10 reset=1m1s"},
