@@ -1,6 +1,9 @@
 package limiter
 
-import "testing"
+import (
+	"testing"
+	"unsafe"
+)
 
 // Rings that are used again are empty, and where all of a chunk are free it takes no
 // memory.
@@ -37,5 +40,15 @@ func TestRingsAreGivenBack(t *testing.T) {
 	}
 	if tab.ringsMade != 3*ringChunk {
 		t.Errorf("%d rings were made, want %d", tab.ringsMade, 3*ringChunk)
+	}
+}
+
+// A counter fills two lines of the cache, and what a descriptor is led by one.
+func TestSizes(t *testing.T) {
+	if n := unsafe.Sizeof(counter{}); n != 128 {
+		t.Errorf("a counter has %d bytes, want 128", n)
+	}
+	if n := unsafe.Offsetof(node{}.shared); n != 64 {
+		t.Errorf("a descriptor is led by %d bytes of a node, want 64", n)
 	}
 }
