@@ -34,7 +34,9 @@ type metrics struct {
 	events          *prometheus.CounterVec
 	oddAnswers      *prometheus.CounterVec
 	// changed, unless nil, is told of each refusal and each limit that was adopted.
-	changed    func()
+	changed func()
+	// service, unless nil, is told of each configuration that could not be loaded.
+	service    RatelimitServiceObserver
 	reloadOK   prometheus.Gauge
 	reloadTime prometheus.Gauge
 	configInfo *prometheus.GaugeVec
@@ -151,7 +153,12 @@ func (m *metrics) loaded(l *config.Loaded, at time.Time) {
 }
 
 // loadFailed shows that the configuration on disk is not the one in force.
-func (m *metrics) loadFailed() { m.reloadOK.Set(0) }
+func (m *metrics) loadFailed() {
+	m.reloadOK.Set(0)
+	if m.service != nil {
+		m.service.LoadFailed()
+	}
+}
 
 // storeCollector shows the store's sums.
 type storeCollector struct {

@@ -17,6 +17,8 @@ type RatelimitOptions struct {
 	DynamicMetadata bool
 	// Observer, unless nil, is told what became of each descriptor.
 	Observer RatelimitObserver
+	// Service, unless nil, is told how the rate limit service fares.
+	Service RatelimitServiceObserver
 }
 
 // RatelimitHeaders are the headers that say how the tightest limit stands: its amount,

@@ -93,6 +93,10 @@ func (s *rls) handle(ctx context.Context, dec func(any) error, via grpc.UnarySer
 		s.calls.Put(c)
 		return nil, err
 	}
+	if w := s.ratelimit.Service; w != nil {
+		began := time.Now()
+		defer func() { w.Answered(time.Since(began)) }()
+	}
 	c.wire = true
 	if via == nil {
 		return s.answer(ctx, c)
@@ -346,6 +350,9 @@ func (s *rls) undecided(ctx context.Context, c *rlsCall, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		c.refuse(&refusal{reason: "there was no decision before the caller's deadline", retryAfter: sickRetry})
 		return nil
+	}
+	if w := s.ratelimit.Service; w != nil {
+		w.StoreError()
 	}
 	if now := s.d.now(); int64(now)-s.complained.Load() > int64(time.Second) {
 		s.complained.Store(int64(now))

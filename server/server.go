@@ -70,6 +70,8 @@ func New(o Options) (*Server, error) {
 	s.logs = newALS(s.d)
 	s.rls = newRLS(s.d)
 	s.rls.ratelimit = o.Ratelimit
+	m.service = o.Ratelimit.Service
+	s.tellLoaded(o.Loaded)
 	if len(o.Paths) > 0 {
 		s.reloader = o.Reading.NewReloader(o.Paths, o.Loaded, s.Apply, s.refuse)
 	}
@@ -184,6 +186,7 @@ func (s *Server) Apply(l *config.Loaded) {
 		s.options.Logger.Warn("the server block has changed: restart to put it in force",
 			slog.String("settings", strings.Join(changed, " ")))
 	}
+	s.tellLoaded(l)
 	s.base = l
 	next, err := l.WithGrants(s.grants, s.d.loaded.Load().Plan)
 	if err != nil {
@@ -210,6 +213,19 @@ func (s *Server) Grant(grants []config.Grant) error {
 		s.put(next)
 	}
 	return nil
+}
+
+// tellLoaded tells who watches the rate limit service of a configuration, or that there
+// are files and none of them to begin with.
+func (s *Server) tellLoaded(l *config.Loaded) {
+	w := s.options.Ratelimit.Service
+	switch {
+	case w == nil:
+	case !l.Missing:
+		w.Loaded(l)
+	case len(s.options.Paths) > 0:
+		w.LoadFailed()
+	}
 }
 
 func (s *Server) put(l *config.Loaded) {
