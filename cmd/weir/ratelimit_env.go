@@ -14,6 +14,8 @@ import (
 type refEnv struct {
 	known  map[string]*refVariable
 	values map[string]string // those that are set, by name
+	// mogrify are those whose names are made of what USE_DOG_STATSD_MOGRIFIERS says.
+	mogrify map[string]string
 	// strange are the variables that nobody knows, and the known one most like each.
 	strange []stranger
 	// problems say what is wrong with values, one line each, in the order of names.
@@ -22,7 +24,7 @@ type refEnv struct {
 
 // readRefEnv reads the variables and checks each by itself.
 func readRefEnv(environ []string) *refEnv {
-	e := &refEnv{known: make(map[string]*refVariable), values: make(map[string]string)}
+	e := &refEnv{known: make(map[string]*refVariable), values: make(map[string]string), mogrify: make(map[string]string)}
 	for _, g := range refVariables {
 		for i := range g.variables {
 			e.known[g.variables[i].name] = &g.variables[i]
@@ -36,7 +38,9 @@ func readRefEnv(environ []string) *refEnv {
 		case value == "":
 		case e.known[name] != nil:
 			e.values[name] = value
-		case families[family(name)] && !strings.HasPrefix(name, "DOG_STATSD_MOGRIFIER_"):
+		case strings.HasPrefix(name, mogrifierPrefix):
+			e.mogrify[name] = value
+		case families[family(name)]:
 			others[name] = value
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/weir-project/weir/config"
+	"github.com/weir-project/weir/ratelimitstats"
 	"github.com/weir-project/weir/server"
 )
 
@@ -32,6 +33,9 @@ type refSettings struct {
 	dir string
 	// reading is how they are read.
 	reading config.Options
+	// stats says what is counted by the names of envoyproxy/ratelimit, and where it goes;
+	// nil if nothing is.
+	stats *ratelimitstats.Options
 }
 
 func newRefSettings(environ []string, standsIn, strict bool) *refSettings {
@@ -77,6 +81,7 @@ func (r *refSettings) takeElsewhere() {
 	if r.controlled() {
 		r.env.wrong("CONFIG_TYPE", "FILE: this weir takes rules from files alone")
 	}
+	r.stats = r.env.stats(r.standsIn)
 }
 
 // controlled says whether rules come from a control plane.
@@ -257,6 +262,8 @@ func (r *refSettings) noteUnused(log *slog.Logger) {
 				instead = "rules come from files; CONFIG_TYPE=GRPC_XDS_SOTW takes them from a control plane"
 			case v.name == "FORCE_START_WITHOUT_INITIAL_CONFIG" && !r.controlled():
 				instead = "files are there or not, and the start waits for none"
+			case v.by == readForStats:
+				instead = e.statsUnused(v.name, r.standsIn)
 			case strings.HasPrefix(v.name, "RUNTIME_") && r.controlled():
 				instead = "rules come from the control plane"
 			case strings.HasPrefix(v.name, "RUNTIME_") && r.dir == "" && v.name != "RUNTIME_IGNOREDOTFILES":

@@ -122,7 +122,7 @@ var refVariables = []refGroup{
 		{name: "USE_STATSD", def: "true", is: asTruth, by: readForStats, does: "Sends figures to statsd."},
 		{name: "STATSD_HOST", def: "localhost", by: readForStats, does: "Where statsd is."},
 		{name: "STATSD_PORT", def: "8125", is: asPort, by: readForStats, does: "Its port."},
-		{name: "STATSD_PROTOCOL", def: "tcp", by: readForStats, does: "How statsd is spoken to: `tcp` or `udp`."},
+		{name: "STATSD_PROTOCOL", def: "tcp", is: asWord, words: []string{"tcp", "udp"}, by: readForStats, does: "How statsd is spoken to: `tcp` or `udp`."},
 		{name: "USE_PROMETHEUS", def: "false", is: asTruth, by: readForStats, does: "Shows figures to Prometheus by the names of envoyproxy/ratelimit."},
 		{name: "PROMETHEUS_ADDR", def: ":9090", by: readForStats, does: "Where."},
 		{name: "PROMETHEUS_PATH", def: "/metrics", by: readForStats, does: "Under which path."},

@@ -140,6 +140,11 @@ func (f *serveFlags) serve(cmd *cobra.Command, s *settings, p *process) error {
 		return err
 	}
 	defer endTracing()
+	stopCounting, err := f.reference.count(&o, p.stdout, log)
+	if err != nil {
+		return err
+	}
+	defer stopCounting()
 	srv, err := server.New(o)
 	if err != nil {
 		return err
