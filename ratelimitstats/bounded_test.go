@@ -74,6 +74,9 @@ func TestAllDomainsTogetherAreBounded(t *testing.T) {
 	b := newBook(t, plainLines(nil), files...)
 	for i := range domains {
 		b.Descriptor(hit(fmt.Sprintf("d%d", i), "user_"+strings.Repeat("x", MaxRuntimePath), 0, 1))
+		if n := b.taken.Load(); n != int64(min(i*MaxRuntimeSeries, MaxAllRuntimeSeries)) {
+			t.Fatalf("a path that is too long is series %d", n)
+		}
 		for j := range MaxRuntimeSeries {
 			b.Descriptor(hit(fmt.Sprintf("d%d", i), fmt.Sprintf("user_%d", j), 0, 1))
 		}

@@ -209,6 +209,35 @@ func TestDatagrams(t *testing.T) {
 	}
 }
 
+// A line that is longer than a datagram should be goes alone, and whole.
+func TestLinesAreNotCut(t *testing.T) {
+	long := strings.Repeat("x", datagramSize) + "\n"
+	short := strings.Repeat("y", 99) + "\n"
+	w := newSender("udp4", "nowhere.invalid:1", plainLines(nil), time.Second, slog.New(slog.DiscardHandler))
+	to := new(datagrams)
+	w.conn = &connection{Conn: to}
+	all := strings.Repeat(short, 20) + long + long + short
+	if n, err := w.put([]byte(all)); n != len(all) || err != nil {
+		t.Errorf("%d of %d bytes, %v", n, len(all), err)
+	}
+	for i, size := range []int{1400, 600, len(long), len(long), 100} {
+		if i >= len(to.sizes) || to.sizes[i] != size {
+			t.Fatalf("the datagrams have %d bytes, want %d as number %d", to.sizes, size, i)
+		}
+	}
+}
+
+// datagrams is a connection that notes the sizes of what is written.
+type datagrams struct {
+	net.Conn
+	sizes []int
+}
+
+func (c *datagrams) Write(b []byte) (int, error) {
+	c.sizes = append(c.sizes, len(b))
+	return len(b), nil
+}
+
 // breaking is a connection that fails after some bytes.
 type breaking struct {
 	net.Conn

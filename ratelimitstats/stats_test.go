@@ -173,14 +173,20 @@ func TestReloads(t *testing.T) {
 	b.flush(0)
 	b.Descriptor(hit("edge", "user", 0, 1))
 	b.Descriptor(hit("edge", "path_/v1/*.method_POST", 0, 1))
+	b.Descriptor(hit("edge", "org_a", 0, 1))
+	b.DomainNotFound("nowhere")
 	b.bind(load(t, "domain: edge\ndescriptors: [{key: user, rate_limit: {unit: day, requests_per_unit: 5}}]\n").Spec.Domains)
 	b.Descriptor(hit("edge", "user", 1, 1))
 	b.Descriptor(hit("edge", "path_/v1/*.method_POST", 1, 1)) // decided before the reload
 	want(t, "after the reload", b.flush(time.Second), `
+		ratelimit.service.rate_limit.edge.org_a.total_hits:1|c
+		ratelimit.service.rate_limit.edge.org_a.within_limit:1|c
 		ratelimit.service.rate_limit.edge.path_/v1/*.method_POST.total_hits:2|c
 		ratelimit.service.rate_limit.edge.path_/v1/*.method_POST.within_limit:2|c
 		ratelimit.service.rate_limit.edge.user.total_hits:2|c
-		ratelimit.service.rate_limit.edge.user.within_limit:2|c`)
+		ratelimit.service.rate_limit.edge.user.within_limit:2|c
+		ratelimit.service.rate_limit.nowhere.domain_not_found:1|c
+		ratelimit.service.runtime_series:1|g`)
 
 	fixed := func() int { return len((*b.domains.Load())["edge"].fixed) }
 	if fixed() != 3 {
