@@ -16,7 +16,7 @@ import (
 const (
 	dialTimeout  = 3 * time.Second
 	writeTimeout = 5 * time.Second
-	lastTimeout  = 2 * time.Second // of all that is sent in the end
+	lastTimeout  = time.Second // of all that is sent in the end
 	// complainEvery is how often it is said that a server cannot be reached.
 	complainEvery = 10 * time.Minute
 	sweepEvery    = time.Minute

@@ -20,6 +20,7 @@ type Stats struct {
 	sink  sink
 
 	domains atomic.Pointer[map[string]*domain]
+	full    atomic.Bool  // there is no room for a domain that the configuration lacks
 	taken   atomic.Int64 // series of all runtime sets
 	service *series
 	calls   *series
@@ -123,6 +124,7 @@ func (s *Stats) put(domains map[string]*domain) {
 			s.strangers++
 		}
 	}
+	s.full.Store(s.strangers >= MaxUnknownDomains)
 	s.domains.Store(&domains)
 }
 
@@ -149,13 +151,16 @@ func (s *Stats) domain(name string) *domain {
 	if d := (*s.domains.Load())[name]; d != nil {
 		return d
 	}
+	if s.full.Load() || len(name) > MaxRuntimePath {
+		return s.rest
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := *s.domains.Load()
 	if d := old[name]; d != nil {
 		return d
 	}
-	if s.strangers >= MaxUnknownDomains || len(name) > MaxRuntimePath {
+	if s.full.Load() {
 		return s.rest
 	}
 	name = strings.Clone(name) // it shares memory with the request
