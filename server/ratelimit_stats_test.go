@@ -1,0 +1,76 @@
+package server_test
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
+	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+
+	"github.com/weir-project/weir/config"
+	"github.com/weir-project/weir/ratelimitstats"
+	"github.com/weir-project/weir/server"
+)
+
+// counted returns what serves a call of some descriptors of a file of envoyproxy/ratelimit,
+// with or without its metrics.
+func counted(tb testing.TB, withMetrics bool, users ...string) func() {
+	tb.Helper()
+	dir := tb.TempDir()
+	file := "domain: edge\ndescriptors: [{key: user, rate_limit: {unit: year, requests_per_unit: 4294967295}}]\n"
+	if err := os.WriteFile(filepath.Join(dir, "a.yaml"), []byte(file), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	l, err := config.Options{Strict: true}.Load([]string{dir}, nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var o server.RatelimitOptions
+	if withMetrics {
+		s, err := ratelimitstats.New(ratelimitstats.Options{NearLimitRatio: ratelimitstats.DefaultNearLimitRatio, Writer: io.Discard})
+		if err != nil {
+			tb.Fatal(err)
+		}
+		s.Loaded(l)
+		o.Observer, o.Service = s, s
+	}
+	r := &rlsv3.RateLimitRequest{Domain: "edge"}
+	for _, user := range users {
+		r.Descriptors = append(r.Descriptors, &ratelimitv3.RateLimitDescriptor{
+			Entries: []*ratelimitv3.RateLimitDescriptor_Entry{{Key: "user", Value: user}},
+		})
+	}
+	return server.Handler(tb, l, o, r)
+}
+
+// The metrics of envoyproxy/ratelimit allocate nothing on the path of a decision.
+func TestMetricsAllocateNothing(t *testing.T) {
+	without := testing.AllocsPerRun(2000, counted(t, false, "ann", "bob"))
+	with := testing.AllocsPerRun(2000, counted(t, true, "ann", "bob"))
+	if with > without {
+		t.Errorf("%v allocations with metrics, %v without", with, without)
+	}
+}
+
+func BenchmarkMetrics(b *testing.B) {
+	for _, bench := range []struct {
+		name string
+		with bool
+		call []string
+	}{
+		{"1 descriptor", false, []string{"ann"}},
+		{"1 descriptor counted", true, []string{"ann"}},
+		{"4 descriptors", false, []string{"ann", "bob", "cat", "dan"}},
+		{"4 descriptors counted", true, []string{"ann", "bob", "cat", "dan"}},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			call := counted(b, bench.with, bench.call...)
+			b.ReportAllocs()
+			for b.Loop() {
+				call()
+			}
+		})
+	}
+}
