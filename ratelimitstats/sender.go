@@ -125,11 +125,16 @@ func (w *sender) write(ctx context.Context, s *Stats, end int) error {
 		return nil
 	}
 	deadline := time.Now().Add(writeTimeout)
-	if last, ok := ctx.Deadline(); ok && last.Before(deadline) {
+	last, bounded := ctx.Deadline()
+	if bounded && last.Before(deadline) {
 		deadline = last
 	}
 	if err := w.conn.SetWriteDeadline(deadline); err != nil {
 		return err
+	}
+	if conn := w.conn; !bounded {
+		// Who stops does not wait for a server that does not read.
+		defer context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Now()) })()
 	}
 	n, err := w.put(w.buffer[:end])
 	for _, p := range w.parts {

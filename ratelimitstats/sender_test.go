@@ -132,7 +132,12 @@ func TestNothingIsLostWhileTheServerIsAway(t *testing.T) {
 	eventually(t, "what follows", func() bool { return d.sum(userHits) == 1005 })
 
 	away()
-	time.Sleep(20 * time.Millisecond) // so that it is noticed
+	eventually(t, "that it is noticed", func() bool {
+		s.sending.Lock()
+		defer s.sending.Unlock()
+		conn := s.sink.(*sender).conn
+		return conn == nil || conn.ended.Load()
+	})
 	s.Descriptor(hit("edge", "user", 0, 7))
 	_, away = d.listen(t, addr)
 	eventually(t, "what was counted meanwhile", func() bool { return d.sum(userHits) == 1012 })
