@@ -18,6 +18,9 @@ type place struct {
 }
 
 func (p place) String() string {
+	if p.doc.from != nil {
+		return strings.TrimSuffix(p.doc.path+" "+p.doc.from.field(p.node.Line, p.node.Column), " ")
+	}
 	return fmt.Sprintf("%s:%d:%d", p.doc.path, p.node.Line, p.node.Column)
 }
 

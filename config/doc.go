@@ -3,7 +3,8 @@
 //
 // A file is either weir's own (the message weir.config.v1.Config, one field a word)
 // or one of envoyproxy/ratelimit, which is told by `domain` or `descriptors` at its
-// top level. Several files, of either kind, are read as one configuration.
+// top level. Several files, of either kind, are read as one configuration. What a control
+// plane sends ([Options.LoadResources], [Reloader.Put]) joins them.
 //
 // Whatever is wrong is found in one pass and returned as one [*Error], each problem
 // with its file, line and column and with what was expected there. A configuration
@@ -36,7 +37,8 @@ type Loaded struct {
 	// ModelClasses are the classes of models as the provider itself tells them, by model.
 	// Those of others are derived from their names.
 	ModelClasses map[string]string
-	// Sources are the files in the order in which they were read, or "built-in".
+	// Sources are the files in the order in which they were read, and then the resources
+	// of a control plane, each after ResourcePrefix; or "built-in".
 	Sources []string
 	// Quotas and Rules count the quotas, and the rules that have limits or are
 	// unlimited.
@@ -57,9 +59,8 @@ type Loaded struct {
 	// described are the files' own words for Providers.
 	described []*configv1.Provider
 
-	// state identifies the bytes that were read, so that a check can tell whether
-	// anything has changed.
-	state fingerprint
+	// read is what it was made of.
+	read snapshot
 }
 
 // ModelClass is the attribute by which quotas and rules know which models share the

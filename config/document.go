@@ -27,6 +27,8 @@ type document struct {
 	// lenient says that it is of envoyproxy/ratelimit and read as strictly as there:
 	// of keys that are given twice the last one counts, and of documents the first.
 	lenient bool
+	// from is set where there is no text: nodes then have places of its own.
+	from *resource
 }
 
 // report collects problems.
@@ -69,6 +71,11 @@ func (r *report) place(d *document, line, column int, format string, args ...any
 		return
 	}
 	p := Problem{File: d.path, Line: line, Column: column, Text: fmt.Sprintf(format, args...)}
+	if d.from != nil {
+		p.Line, p.Column, p.Field = 0, 0, d.from.field(line, column)
+		r.add(p)
+		return
+	}
 	if d.lines == nil {
 		d.lines = strings.Split(string(d.data), "\n")
 	}

@@ -21,6 +21,9 @@ type Problem struct {
 	// Line and Column count from 1, Column in characters. 0 if the file as a whole
 	// is at fault.
 	Line, Column int
+	// Field is the field at fault, such as descriptors[2].rate_limit, of a resource
+	// that a control plane sent; File then begins with ResourcePrefix.
+	Field string
 	// Text says what is wrong and what was expected.
 	Text string
 	// Source is the line of the file, without its end; it may be shortened.
@@ -29,11 +32,13 @@ type Problem struct {
 	mark int
 }
 
-// Position returns file:line:column, as far as known.
+// Position returns file:line:column, or the resource and its field, as far as known.
 func (p Problem) Position() string {
 	switch {
 	case p.File == "":
 		return ""
+	case p.Field != "":
+		return p.File + " " + p.Field
 	case p.Line == 0:
 		return p.File
 	}

@@ -20,16 +20,19 @@ func Load(paths []string, prev *Loaded) (*Loaded, error) { return Options{}.Load
 
 // build makes a configuration of what was read.
 func (o Options) build(paths []string, s snapshot, r *report, prev *Loaded) (*Loaded, error) {
-	l := &Loaded{Spec: builtinSpec(), Vocabulary: DefaultVocabulary(), Sources: []string{Builtin}, state: s.state}
-	if s.absent != "" && prev != nil && len(prev.Sources) > 0 {
+	l := &Loaded{Spec: builtinSpec(), Vocabulary: DefaultVocabulary(), Sources: []string{Builtin}, read: s}
+	if s.absent != "" && prev != nil && len(prev.read.files) > 0 {
 		r.file(s.absent, "is not there any more, expected it to stay; if nothing is to be limited, leave it empty")
 	}
-	if len(paths) > 0 && !s.partial {
-		b := o.read(s.files, r)
+	if (len(paths) > 0 || s.controlled) && !s.partial {
+		b := o.read(s, r)
 		l.Spec, l.Vocabulary, l.Sources = b.spec(), b.vocabulary, nil
 		l.Providers, l.Gateways, l.described = b.providers, b.gateways, b.words
 		for _, f := range s.files {
 			l.Sources = append(l.Sources, f.path)
+		}
+		for _, c := range s.resources {
+			l.Sources = append(l.Sources, resourcePath(c))
 		}
 		l.Rules, l.Server, l.Ratelimit = b.rules, b.settings, b.ratelimit()
 	}
@@ -53,14 +56,14 @@ func (o Options) build(paths []string, s snapshot, r *report, prev *Loaded) (*Lo
 	return l, nil
 }
 
-// read parses and translates files. The llm blocks and the providers come first, since
-// they decide what rules and quotas mean.
-func (o Options) read(files []source, r *report) *builder {
+// read parses and translates files, and translates resources. The llm blocks and the
+// providers come first, since they decide what rules and quotas mean.
+func (o Options) read(s snapshot, r *report) *builder {
 	b := newBuilder(r)
 	b.mergeDomains, b.strict = o.MergeDomains, o.Strict
 	var natives []*native
 	var ratelimits []*document
-	for _, file := range files {
+	for _, file := range s.files {
 		switch d := parse(file, r, o.Strict); {
 		case d == nil:
 		case isRatelimit(d):
@@ -81,8 +84,11 @@ func (o Options) read(files []source, r *report) *builder {
 	for _, d := range ratelimits {
 		readRatelimit(d, b)
 	}
-	if !r.failed() && len(files) > 0 && len(b.quotas) == 0 && len(b.domains) == 0 {
-		r.file(files[0].path, "nothing to decide by, expected at least one quota, rule or domain in all files")
+	for _, c := range s.resources {
+		readRatelimit(resourceDocument(c, r), b)
+	}
+	if !r.failed() && len(s.files) > 0 && !s.controlled && len(b.quotas) == 0 && len(b.domains) == 0 {
+		r.file(s.files[0].path, "nothing to decide by, expected at least one quota, rule or domain in all files")
 	}
 	return b
 }

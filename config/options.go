@@ -34,7 +34,7 @@ func (o Options) LoadFirst(paths []string) (*Loaded, error) {
 		return l, nil
 	}
 	missing := o.Nothing()
-	missing.Missing, missing.state = true, s.state
+	missing.Missing, missing.read.state = true, s.state
 	return missing, err
 }
 

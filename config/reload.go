@@ -2,6 +2,7 @@ package config
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
@@ -36,7 +37,13 @@ type Reloader struct {
 	fail    func(error)
 	asked   chan struct{}
 
+	// mu guards current, rejected and refused, and what is called while they change.
+	mu      sync.Mutex
 	current *Loaded
+	// rejected says that the files are not those in force, because they were not valid.
+	rejected bool
+	// refused says that what the control plane sent last is not in force.
+	refused bool
 	// seen is the state of the files that was applied or reported last.
 	seen fingerprint
 	poll time.Duration // in place of pollEvery, for tests
@@ -48,7 +55,8 @@ type Reloader struct {
 // It calls apply with each new valid configuration, also with one that decides like
 // the last (see [Loaded.Digest]), and fail with an [*Error] for each new state of
 // the files that is not valid; the last valid configuration then stays the current
-// one. Both are called from Run's goroutine, one call at a time.
+// one. Both are called from the goroutines of Run and Put, one call at a time, and must
+// not call Put.
 func NewReloader(paths []string, first *Loaded, apply func(*Loaded), fail func(error)) *Reloader {
 	return Options{}.NewReloader(paths, first, apply, fail)
 }
@@ -60,7 +68,7 @@ func (o Options) NewReloader(paths []string, first *Loaded, apply func(*Loaded),
 		asked: make(chan struct{}, 1), current: first, poll: pollEvery,
 	}
 	if first != nil {
-		r.seen = first.state
+		r.seen = first.read.state
 	}
 	return r
 }
@@ -131,7 +139,13 @@ func (r *Reloader) check(ctx context.Context, w *watch, force bool) (again bool)
 	}
 	again = w.follow(s.dirs) || again // what has gone meanwhile may come back
 	r.seen = s.state
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.current != nil {
+		s.resources, s.controlled = r.current.read.resources, r.current.read.controlled
+	}
 	next, err := r.options.build(r.paths, s, problems, r.current)
+	r.rejected = err != nil
 	if err != nil {
 		r.fail(err)
 		return again

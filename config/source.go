@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	ratelimitv3 "github.com/envoyproxy/go-control-plane/ratelimit/config/ratelimit/v3"
 )
 
 const (
@@ -41,6 +43,10 @@ type snapshot struct {
 	partial bool
 	// absent is a path that is not there, and need not be; empty if all are.
 	absent string
+	// resources are those of a control plane, by name; controlled says that there is one,
+	// whose word it may be that nothing is limited.
+	resources  []*ratelimitv3.RateLimitConfig
+	controlled bool
 }
 
 // gather reads the files that paths name; what cannot be read is reported to r.
