@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/netutil"
 	"google.golang.org/grpc/stats"
 
@@ -60,6 +61,8 @@ type Options struct {
 	Paths []string
 	// Options says how they are read.
 	Reading config.Options
+	// Collectors are shown with the server's own metrics.
+	Collectors []prometheus.Collector
 	// Logger gets the log. Nil: slog.Default.
 	Logger *slog.Logger
 	// Planned, unless nil, is called with each plan that follows the first, before it

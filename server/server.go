@@ -47,7 +47,7 @@ type Server struct {
 	base      *config.Loaded // what the files say, without grants
 	grants    []config.Grant
 	lastError atomic.Pointer[string]
-	reloader  *config.Reloader // nil if no files are watched
+	reloader  *config.Reloader // runs only if files are watched
 }
 
 // New opens the ports and makes ready to serve; Run serves. The error says what is to
@@ -66,15 +66,14 @@ func New(o Options) (*Server, error) {
 	s.stop, s.stopNow = context.WithCancel(context.Background())
 	m := newMetrics(o.Version)
 	m.watchStore(o.Store)
+	m.registry.MustRegister(o.Collectors...)
 	s.d = newDecider(o.Store, o.Loaded, m, o.Logger, o.MaxInFlight)
 	s.logs = newALS(s.d)
 	s.rls = newRLS(s.d)
 	s.rls.ratelimit = o.Ratelimit
 	m.service = o.Ratelimit.Service
 	s.tellLoaded(o.Loaded)
-	if len(o.Paths) > 0 {
-		s.reloader = o.Reading.NewReloader(o.Paths, o.Loaded, s.Apply, s.refuse)
-	}
+	s.reloader = o.Reading.NewReloader(o.Paths, o.Loaded, s.Apply, s.refuse)
 	if err := s.listen(); err != nil {
 		return nil, err
 	}
@@ -243,8 +242,7 @@ func (s *Server) refuse(err error) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	text := err.Error()
-	s.lastError.Store(&text)
-	s.d.metrics.loadFailed()
+	s.noteRefusal(text)
 	if l := s.d.loaded.Load(); l.Missing {
 		s.options.Logger.Error("the configuration on disk is still invalid, and there is none in force", slog.String("error", text))
 	} else {
@@ -257,7 +255,7 @@ func (s *Server) refuse(err error) {
 // in force what they say, or logs what is wrong with them. Without files it does
 // nothing.
 func (s *Server) Reload() {
-	if s.reloader != nil {
+	if len(s.options.Paths) > 0 {
 		s.reloader.Reload()
 	}
 }
@@ -281,7 +279,7 @@ func (s *Server) Run(ctx context.Context) error {
 		running.Go(func() { failed <- s.serveDebug() })
 	}
 	running.Go(func() { s.watchOverflow(ctx) })
-	if s.reloader != nil {
+	if len(s.options.Paths) > 0 {
 		running.Go(func() { s.watch(ctx) })
 	}
 	s.ready.set(true)
