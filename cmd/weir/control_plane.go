@@ -7,6 +7,7 @@ import (
 	"time"
 
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/ratelimit/config/ratelimit/v3"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/weir-project/weir/config"
 	"github.com/weir-project/weir/config/xds"
@@ -17,7 +18,7 @@ const remindEvery = 30 * time.Second
 
 // controlPlane brings the configuration of a control plane into a server, also before
 // there is one: start, first, then the server, then attach; and stop at the end. It is
-// safe for concurrent use.
+// safe for concurrent use. A nil one is none.
 type controlPlane struct {
 	client   *xds.Client
 	options  xds.Options
@@ -28,8 +29,29 @@ type controlPlane struct {
 	ended    sync.WaitGroup
 	begun    chan *config.Loaded // the first configuration, once
 	spoken   bool                // there was a first response; only of the client's goroutine
+	invalid  error               // why that is not what was begun with; set before begun
 	attached chan struct{}       // closed when to is set
 	to       xds.Sink
+}
+
+// begin returns the configuration to begin with, and the control plane that it is from;
+// loaded and nil if there is none. Nothing at all means that the process was told to stop
+// before there was one.
+func (r *refSettings) begin(ctx context.Context, s *settings, loaded *config.Loaded, signals *signals, log *slog.Logger) (*controlPlane, *config.Loaded, error) {
+	if !r.controlled() {
+		return nil, loaded, nil
+	}
+	c, err := startControlPlane(r.control, r.reading, s.paths, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, release := signals.until(ctx)
+	first, err := c.first(ctx)
+	if stopped := release(); stopped || err != nil {
+		c.stop()
+		return nil, nil, nil
+	}
+	return c, first, nil
 }
 
 // startControlPlane begins to ask the control plane. What it says joins the files that
@@ -80,14 +102,30 @@ func (c *controlPlane) first(ctx context.Context) (*config.Loaded, error) {
 // attach names the server that has begun with the first configuration, and that gets
 // those that follow. It is called once.
 func (c *controlPlane) attach(to xds.Sink) {
+	if c == nil {
+		return
+	}
+	if c.invalid != nil {
+		to.Refused(c.invalid)
+	}
 	c.to = to
 	close(c.attached)
 }
 
+// collectors are the metrics of the client.
+func (c *controlPlane) collectors() []prometheus.Collector {
+	if c == nil {
+		return nil
+	}
+	return []prometheus.Collector{c.client}
+}
+
 // stop ends the client and waits for it.
 func (c *controlPlane) stop() {
-	c.stopped()
-	c.ended.Wait()
+	if c != nil {
+		c.stopped()
+		c.ended.Wait()
+	}
 }
 
 // Put implements xds.Sink. Before there is a server, the first resources become what it
@@ -97,7 +135,7 @@ func (c *controlPlane) Put(ctx context.Context, resources []*ratelimitv3.RateLim
 		c.spoken = true
 		l, err := c.reading.LoadResources(c.paths, resources, nil)
 		if err != nil {
-			c.beginWithout()
+			c.beginWithout(err)
 			return err
 		}
 		c.begun <- l
@@ -113,17 +151,20 @@ func (c *controlPlane) Put(ctx context.Context, resources []*ratelimitv3.RateLim
 func (c *controlPlane) Refused(err error) {
 	if !c.spoken {
 		c.spoken = true
-		c.beginWithout()
+		c.beginWithout(err)
+		return
 	}
 	select {
 	case <-c.attached:
 		c.to.Refused(err)
-	default: // the log has it
+	default: // the log has it, and the server gets the first one
 	}
 }
 
-// beginWithout lets the server begin with what there is without the control plane.
-func (c *controlPlane) beginWithout() {
+// beginWithout lets the server begin with what there is without the control plane, whose
+// first configuration was invalid.
+func (c *controlPlane) beginWithout(invalid error) {
+	c.invalid = invalid
 	l, err := c.reading.LoadBefore(c.paths)
 	if err != nil {
 		l = c.reading.Nothing() // the files were valid a moment ago; the server watches them

@@ -5,7 +5,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/ratelimit/config/ratelimit/v3"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rogpeppe/go-internal/testscript"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -37,20 +40,32 @@ type gateway struct {
 	cache   cache.SnapshotCache
 	addr    string
 	answers chan *discoveryv3.DiscoveryRequest // those to responses
+	nodes   sync.Map                           // those that have asked
 }
 
 func newGateway(t *testing.T) *gateway {
 	t.Helper()
-	g := &gateway{t: t, cache: cache.NewSnapshotCache(true, cache.IDHash{}, nil), answers: make(chan *discoveryv3.DiscoveryRequest, 1000)}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	g, stop, err := startGateway()
 	if err != nil {
 		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	g.t = t
+	return g
+}
+
+func startGateway() (g *gateway, stop func(), failed error) {
+	g = &gateway{cache: cache.NewSnapshotCache(true, cache.IDHash{}, nil), answers: make(chan *discoveryv3.DiscoveryRequest, 1000)}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, nil, err
 	}
 	g.addr = l.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	s := grpc.NewServer()
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s, serverv3.NewServer(ctx, g.cache, serverv3.CallbackFuncs{
 		StreamRequestFunc: func(_ int64, r *discoveryv3.DiscoveryRequest) error {
+			g.nodes.Store(r.GetNode().GetId(), true)
 			if r.GetResponseNonce() != "" {
 				g.answers <- r
 			}
@@ -62,29 +77,32 @@ func newGateway(t *testing.T) *gateway {
 		defer close(done)
 		_ = s.Serve(l)
 	}()
-	t.Cleanup(func() {
+	return g, func() {
 		cancel()
 		s.Stop()
 		<-done
-	})
-	return g
+	}, nil
 }
 
 // say makes the gateway say that domain "edge" has so many requests a minute per user;
 // unit UNKNOWN is what nobody can put in force.
 func (g *gateway) say(version string, unit ratelimitv3.RateLimitUnit, perMinute uint32) {
 	g.t.Helper()
+	if err := g.set(version, unit, perMinute); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+func (g *gateway) set(version string, unit ratelimitv3.RateLimitUnit, perMinute uint32) error {
 	snapshot, err := cache.NewSnapshot(version, map[resource.Type][]types.Resource{resource.RateLimitConfigType: {&ratelimitv3.RateLimitConfig{
 		Name: "edge", Domain: "edge", Descriptors: []*ratelimitv3.RateLimitDescriptor{{
 			Key: "user", RateLimit: &ratelimitv3.RateLimitPolicy{Unit: unit, RequestsPerUnit: perMinute},
 		}},
 	}}})
-	if err == nil {
-		err = g.cache.SetSnapshot(context.Background(), "default", snapshot)
-	}
 	if err != nil {
-		g.t.Fatal(err)
+		return err
 	}
+	return g.cache.SetSnapshot(context.Background(), "default", snapshot)
 }
 
 // wantAnswer waits for the next answer that accepts, or refuses.
@@ -247,4 +265,42 @@ func writeFile(t *testing.T, name, text string) {
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// gatewayAt VAR starts a control plane and sets VAR to its address.
+func gatewayAt(ts *testscript.TestScript, _ bool, args []string) {
+	g, stop, err := startGateway()
+	ts.Check(err)
+	ts.Defer(stop)
+	ts.Setenv(args[0], g.addr)
+	gateways.Store(g.addr, g)
+}
+
+// gateways are those of scripts, by address.
+var gateways sync.Map
+
+// says ADDR VERSION UNIT N makes a control plane say that domain edge has so many
+// requests per unit and user.
+func says(ts *testscript.TestScript, _ bool, args []string) {
+	g, ok := gateways.Load(args[0])
+	if !ok {
+		ts.Fatalf("no control plane at %s", args[0])
+	}
+	n, err := strconv.ParseUint(args[3], 10, 32)
+	ts.Check(err)
+	ts.Check(g.(*gateway).set(args[1], ratelimitv3.RateLimitUnit(ratelimitv3.RateLimitUnit_value[args[2]]), uint32(n)))
+}
+
+// asked ADDR NODE waits until a control plane was asked by a node.
+func asked(ts *testscript.TestScript, _ bool, args []string) {
+	g, ok := gateways.Load(args[0])
+	if !ok {
+		ts.Fatalf("no control plane at %s", args[0])
+	}
+	for begun := time.Now(); time.Since(begun) < patience; time.Sleep(5 * time.Millisecond) {
+		if _, ok := g.(*gateway).nodes.Load(args[1]); ok {
+			return
+		}
+	}
+	ts.Fatalf("%s did not ask", args[1])
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/weir-project/weir/config"
+	"github.com/weir-project/weir/config/xds"
 	"github.com/weir-project/weir/ratelimitstats"
 	"github.com/weir-project/weir/server"
 )
@@ -36,6 +37,8 @@ type refSettings struct {
 	// stats says what is counted by the names of envoyproxy/ratelimit, and where it goes;
 	// nil if nothing is.
 	stats *ratelimitstats.Options
+	// control says how to ask a control plane, if the environment says that there is one.
+	control xds.Options
 }
 
 func newRefSettings(environ []string, standsIn, strict bool) *refSettings {
@@ -78,15 +81,23 @@ func (r *refSettings) take(s *settings) error {
 
 // takeElsewhere has those variables read that are for a control plane and for figures.
 func (r *refSettings) takeElsewhere() {
-	if r.controlled() {
-		r.env.wrong("CONFIG_TYPE", "FILE: this weir takes rules from files alone")
-	}
 	r.stats = r.env.stats(r.standsIn)
+	if !r.controlled() {
+		return
+	}
+	o, _, err := xdsFromEnvironment(func(name string) (string, bool) {
+		value, ok := r.env.values[name]
+		return value, ok
+	})
+	if err != nil {
+		r.env.problems = append(r.env.problems, strings.Split(err.Error(), "\n")...)
+	}
+	r.control = o
 }
 
 // controlled says whether rules come from a control plane.
 func (r *refSettings) controlled() bool {
-	return strings.EqualFold(r.env.text("CONFIG_TYPE"), "GRPC_XDS_SOTW")
+	return r != nil && strings.EqualFold(r.env.text("CONFIG_TYPE"), "GRPC_XDS_SOTW")
 }
 
 // checkHeaders refuses names that no header can have.
@@ -203,7 +214,7 @@ func (r *refSettings) takePaths(s *settings) {
 		MergeDomains: e.truth("MERGE_DOMAIN_CONFIG"),
 		DotFiles:     (r.standsIn || e.isSet("RUNTIME_IGNOREDOTFILES")) && !e.truth("RUNTIME_IGNOREDOTFILES"),
 	}
-	if len(s.paths) > 0 || !r.standsIn && !e.isSet("RUNTIME_ROOT", "RUNTIME_SUBDIRECTORY", "RUNTIME_APPDIRECTORY") {
+	if len(s.paths) > 0 || r.controlled() || !r.standsIn && !e.isSet("RUNTIME_ROOT", "RUNTIME_SUBDIRECTORY", "RUNTIME_APPDIRECTORY") {
 		return
 	}
 	sub := e.text("RUNTIME_SUBDIRECTORY")
@@ -220,6 +231,8 @@ func (r *refSettings) load(s *settings) (*config.Loaded, error) {
 	switch {
 	case r == nil:
 		return config.Load(s.paths, nil)
+	case r.controlled():
+		return r.reading.LoadBefore(s.paths)
 	case !r.standsIn:
 		return r.reading.Load(s.paths, nil)
 	case len(s.paths) == 0:

@@ -83,7 +83,7 @@ type variables struct {
 
 // wrong notes a variable that cannot be used.
 func (v *variables) wrong(name, expected string) {
-	v.errs = append(v.errs, usagef("%s=%q, expected %s", name, v.text(name), expected))
+	v.errs = append(v.errs, usagef("%s=%q: expected %s", name, v.text(name), expected))
 }
 
 func (v *variables) text(name string) string {

@@ -78,17 +78,17 @@ func TestXDSVariablesThatAreWrong(t *testing.T) {
 		"XDS_CLIENT_BACKOFF_JITTER": "perhaps", "XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES": "4MB", "FORCE_START_WITHOUT_INITIAL_CONFIG": "maybe",
 	}))
 	want := []string{
-		`CONFIG_GRPC_XDS_SERVER_URL="http://control:18000", expected host:port, such as localhost:18000`,
-		`CONFIG_GRPC_XDS_NODE_METADATA="region", expected pairs such as region=eu,zone=a`,
-		`CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS="grpc-timeout:1S", expected headers such as x-team:edge,x-token:abc: the header grpc-timeout belongs to gRPC, expected another`,
-		`FORCE_START_WITHOUT_INITIAL_CONFIG="maybe", expected true or false`,
-		`CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL="3", expected a duration from 1ms to 24h, such as 10s`,
-		`XDS_CLIENT_BACKOFF_INITIAL_INTERVAL="-1s", expected a duration from 1ms to 24h, such as 10s`,
-		`XDS_CLIENT_BACKOFF_MAX_INTERVAL="25h", expected a duration from 1ms to 24h, such as 10s`,
-		`XDS_CLIENT_BACKOFF_RANDOM_FACTOR="NaN", expected a number from 0 to 100; waits grow by it if it is above 1, and else by 2`,
-		`XDS_CLIENT_BACKOFF_JITTER="perhaps", expected true or false`,
-		`XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES="4MB", expected a number of bytes from 1 to 1073741824, or 0 for the default`,
-		`CONFIG_GRPC_XDS_SERVER_USE_TLS="yes", expected true or false`,
+		`CONFIG_GRPC_XDS_SERVER_URL="http://control:18000": expected host:port, such as localhost:18000`,
+		`CONFIG_GRPC_XDS_NODE_METADATA="region": expected pairs such as region=eu,zone=a`,
+		`CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS="grpc-timeout:1S": expected headers such as x-team:edge,x-token:abc: the header grpc-timeout belongs to gRPC, expected another`,
+		`FORCE_START_WITHOUT_INITIAL_CONFIG="maybe": expected true or false`,
+		`CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL="3": expected a duration from 1ms to 24h, such as 10s`,
+		`XDS_CLIENT_BACKOFF_INITIAL_INTERVAL="-1s": expected a duration from 1ms to 24h, such as 10s`,
+		`XDS_CLIENT_BACKOFF_MAX_INTERVAL="25h": expected a duration from 1ms to 24h, such as 10s`,
+		`XDS_CLIENT_BACKOFF_RANDOM_FACTOR="NaN": expected a number from 0 to 100; waits grow by it if it is above 1, and else by 2`,
+		`XDS_CLIENT_BACKOFF_JITTER="perhaps": expected true or false`,
+		`XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES="4MB": expected a number of bytes from 1 to 1073741824, or 0 for the default`,
+		`CONFIG_GRPC_XDS_SERVER_USE_TLS="yes": expected true or false`,
 	}
 	if err == nil || !on {
 		t.Fatalf("got %v, %v", on, err)
@@ -97,9 +97,9 @@ func TestXDSVariablesThatAreWrong(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	for want, vars := range map[string]map[string]string{
-		`CONFIG_TYPE="GRPC_XDS_DELTA", expected FILE or GRPC_XDS_SOTW`:                                                           {"CONFIG_TYPE": "GRPC_XDS_DELTA"},
-		`CONFIG_GRPC_XDS_CLIENT_TLS_KEY="", expected a file, since CONFIG_GRPC_XDS_CLIENT_TLS_CERT is set: they need each other`: {"CONFIG_TYPE": "GRPC_XDS_SOTW", "CONFIG_GRPC_XDS_SERVER_USE_TLS": "t", "CONFIG_GRPC_XDS_CLIENT_TLS_CERT": "/a"},
-		`CONFIG_GRPC_XDS_NODE_METADATA="a=1,a=2", expected pairs such as region=eu,zone=a: a is given twice`:                     {"CONFIG_TYPE": "GRPC_XDS_SOTW", "CONFIG_GRPC_XDS_NODE_METADATA": "a=1,a=2"},
+		`CONFIG_TYPE="GRPC_XDS_DELTA": expected FILE or GRPC_XDS_SOTW`:                                                           {"CONFIG_TYPE": "GRPC_XDS_DELTA"},
+		`CONFIG_GRPC_XDS_CLIENT_TLS_KEY="": expected a file, since CONFIG_GRPC_XDS_CLIENT_TLS_CERT is set: they need each other`: {"CONFIG_TYPE": "GRPC_XDS_SOTW", "CONFIG_GRPC_XDS_SERVER_USE_TLS": "t", "CONFIG_GRPC_XDS_CLIENT_TLS_CERT": "/a"},
+		`CONFIG_GRPC_XDS_NODE_METADATA="a=1,a=2": expected pairs such as region=eu,zone=a: a is given twice`:                     {"CONFIG_TYPE": "GRPC_XDS_SOTW", "CONFIG_GRPC_XDS_NODE_METADATA": "a=1,a=2"},
 	} {
 		if _, _, err := xdsFromEnvironment(lookupIn(vars)); err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)

@@ -60,6 +60,9 @@ func TestScripts(t *testing.T) {
 			"identity":  identity,
 			"hostport":  hostport,
 			"leftover":  leftover,
+			"gateway":   gatewayAt,
+			"says":      says,
+			"asked":     asked,
 		},
 	})
 }

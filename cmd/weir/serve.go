@@ -127,11 +127,16 @@ func (f *serveFlags) serve(cmd *cobra.Command, s *settings, p *process) error {
 	if f.printConfig {
 		return printSettings(cmd, s, loaded)
 	}
+	plane, loaded, err := f.reference.begin(cmd.Context(), s, loaded, signals, log)
+	if loaded == nil || err != nil {
+		return err
+	}
+	defer plane.stop()
 	defer tuneCollector(os.Getenv, availableMemory("/"))()
 	store := memory.New(limiter.Options{MaxKeys: f.maxKeys, MaxReservations: f.maxReservations})
 	defer store.Close()
 	o := f.options(s, loaded, store, log)
-	o.Planned = func(p *limiter.Plan) { store.Resume(p) }
+	o.Planned, o.Collectors = func(p *limiter.Plan) { store.Resume(p) }, plane.collectors()
 	if err := f.reference.options(&o); err != nil {
 		return err
 	}
@@ -155,6 +160,7 @@ func (f *serveFlags) serve(cmd *cobra.Command, s *settings, p *process) error {
 		grpc: srv.GRPCAddr().String(), http: srv.HTTPAddr().String(), scheme: srv.HTTPScheme(),
 	})
 	defer keepGrants(p.environ, srv, log)()
+	plane.attach(srv)
 	return signals.run(cmd.Context(), srv, log)
 }
 

@@ -21,6 +21,33 @@ func notify() *signals {
 // stop leaves the signals to their defaults.
 func (s *signals) stop() { signal.Stop(s.c) }
 
+// until returns a context that the first SIGTERM or SIGINT ends, for what comes before
+// run. release ends it, and says whether a signal did.
+func (s *signals) until(parent context.Context) (ctx context.Context, release func() (stopped bool)) {
+	ctx, cancel := context.WithCancel(parent)
+	done, stopped := make(chan struct{}), false
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case got := <-s.c:
+				if got != syscall.SIGHUP {
+					stopped = true
+					cancel()
+					return
+				}
+			}
+		}
+	}()
+	return ctx, func() bool {
+		cancel()
+		<-done
+		return stopped
+	}
+}
+
 // run runs r until it ends: the first SIGTERM or SIGINT lets it drain, the second
 // one does not wait for it. SIGHUP makes it read its files.
 func (s *signals) run(ctx context.Context, r runner, log *slog.Logger) error {
