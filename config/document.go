@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
@@ -57,7 +58,7 @@ func (r *report) add(p Problem) {
 
 // file reports a problem of a file as a whole.
 func (r *report) file(path, format string, args ...any) {
-	r.add(Problem{File: path, Text: fmt.Sprintf(format, args...)})
+	r.add(Problem{File: path, Text: inLine(fmt.Sprintf(format, args...))})
 }
 
 // at reports a problem at a node.
@@ -70,7 +71,7 @@ func (r *report) place(d *document, line, column int, format string, args ...any
 	if r.full() {
 		return
 	}
-	p := Problem{File: d.path, Line: line, Column: column, Text: fmt.Sprintf(format, args...)}
+	p := Problem{File: d.path, Line: line, Column: column, Text: inLine(fmt.Sprintf(format, args...))}
 	if d.from != nil {
 		p.Line, p.Column, p.Field = 0, 0, d.from.field(line, column)
 		r.add(p)
@@ -85,19 +86,35 @@ func (r *report) place(d *document, line, column int, format string, args ...any
 	r.add(p)
 }
 
+// inLine makes a text, which may quote what a file holds, fit for one line.
+func inLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, text)
+}
+
 // err returns what was collected as an error, or nil. Problems are sorted by line
 // within each file; files stay in the order in which they were read.
 func (r *report) err() error {
 	if !r.failed() {
 		return nil
 	}
+	sortByPlace(r.problems)
+	return &Error{Problems: r.problems, More: r.more}
+}
+
+// sortByPlace sorts problems by line within each file; files stay in their order.
+func sortByPlace(problems []Problem) {
 	order := map[string]int{}
-	for _, p := range r.problems {
+	for _, p := range problems {
 		if _, ok := order[p.File]; !ok {
 			order[p.File] = len(order)
 		}
 	}
-	slices.SortStableFunc(r.problems, func(a, b Problem) int {
+	slices.SortStableFunc(problems, func(a, b Problem) int {
 		switch {
 		case a.File != b.File:
 			return order[a.File] - order[b.File]
@@ -106,12 +123,22 @@ func (r *report) err() error {
 		}
 		return a.Column - b.Column
 	})
-	return &Error{Problems: r.problems, More: r.more}
 }
 
-// parse makes a document of a file; nil if that is not possible, which is reported. What
-// strict says is for files of envoyproxy/ratelimit.
+// parse makes a document of a file of weir's own or of envoyproxy/ratelimit; nil if that
+// is not possible, which is reported. What strict says is for the latter.
 func parse(f source, r *report, strict bool) *document {
+	d := parseTree(f, expectedRoot, r, strict)
+	if d != nil && d.root.Kind != yaml.MappingNode {
+		r.at(d, d.root, "the file is %s, expected %s", kindOf(d.root), expectedRoot)
+		return nil
+	}
+	return d
+}
+
+// parseTree is parse for a file whose root may be of any kind. expected is what the file
+// should hold.
+func parseTree(f source, expected string, r *report, strict bool) *document {
 	d := &document{path: f.path, data: bytes.TrimPrefix(f.data, []byte("\xef\xbb\xbf"))}
 	if !checkText(d, r) {
 		return nil
@@ -120,7 +147,7 @@ func parse(f source, r *report, strict bool) *document {
 	var root yaml.Node
 	switch err := nextDocument(dec, &root); {
 	case errors.Is(err, io.EOF):
-		r.file(d.path, "empty, expected %s", expectedRoot)
+		r.file(d.path, "empty, expected %s", expected)
 		return nil
 	case err != nil:
 		reportSyntax(d, err, r, strict)
@@ -140,14 +167,10 @@ func parse(f source, r *report, strict bool) *document {
 		return nil
 	}
 	if d.root.Kind == yaml.ScalarNode && d.root.Tag == "!!null" {
-		r.file(d.path, "empty, expected %s", expectedRoot)
+		r.file(d.path, "empty, expected %s", expected)
 		return nil
 	}
 	if !checkTree(d, r) {
-		return nil
-	}
-	if d.root.Kind != yaml.MappingNode {
-		r.at(d, d.root, "the file is %s, expected %s", kindOf(d.root), expectedRoot)
 		return nil
 	}
 	return d

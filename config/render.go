@@ -279,8 +279,8 @@ func scalarOrMapping(f protoreflect.FieldDescriptor, v protoreflect.Value) *yaml
 // text is a value that YAML shall take for text.
 func text(s string) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s}
-	if strings.ContainsAny(s, "*") {
-		n.Style = yaml.DoubleQuotedStyle
+	if strings.Contains(s, "*") || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
+		n.Style = yaml.DoubleQuotedStyle // in which what does not print is an escape, as files need it
 	}
 	return n
 }
