@@ -18,6 +18,7 @@ Envoy asks it with its stock rate limit filter, other programs over gRPC or JSON
 const rootExample = `  weir serve                                   start with no configuration
   weir init weir.yaml && weir serve weir.yaml  start with one to edit
   weir check weir.yaml                         is it valid?
+  weir convert config/ > weir.yaml             come from envoyproxy/ratelimit or Limitador
   weir explain org=acme model=claude-opus-4-1  what would be decided, and why`
 
 // newRoot returns the command line.
@@ -40,6 +41,7 @@ func newRoot(p *process) *cobra.Command {
 		newRatelimit(p),
 		newInit(p),
 		newCheck(p),
+		newConvert(p),
 		newExplain(p),
 		newHealthcheck(p),
 		newSchema(p),

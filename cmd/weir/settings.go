@@ -34,7 +34,7 @@ const secretFlag = "weir_secret"
 var notSettings = map[string]bool{
 	"help": true, "print-config": true, "output": true, "force": true,
 	"config": true, "descriptor": true, "domain": true, "hits": true,
-	"limiters": true, "mode": true, "seeds": true, "trace": true, "out": true,
+	"from": true, "limiters": true, "mode": true, "seeds": true, "trace": true, "out": true,
 }
 
 // envName returns the variable that stands for a flag, or "".
