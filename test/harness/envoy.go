@@ -55,6 +55,9 @@ type Envoy struct {
 type EnvoyOptions struct {
 	// Example is a file of examples/envoy.
 	Example string
+	// File is the path of another file, below the root of the repository, in place of
+	// Example.
+	File string
 	// Weirs are the gRPC ports of weir. None: Envoy asks nobody, and all requests pass.
 	Weirs []int
 	// Patience is how long Envoy waits for weir's answer. Zero: as the example says.
@@ -75,9 +78,13 @@ func StartEnvoy(t testing.TB, example string, up *Upstream, weirs ...int) *Envoy
 // replaced.
 func StartEnvoyWith(t testing.TB, up *Upstream, o EnvoyOptions) *Envoy {
 	t.Helper()
-	binary, example := Tool(t, "bin/envoy"), o.Example
+	binary := Tool(t, "bin/envoy")
+	if o.File == "" {
+		o.File = filepath.Join("examples", "envoy", o.Example)
+	}
+	example := filepath.Base(o.File)
 	listener, admin := FreePort(t), FreePort(t)
-	text, err := o.vary(mustRead(t, filepath.Join(Root(t), "examples", "envoy", example)))
+	text, err := o.vary(mustRead(t, filepath.Join(Root(t), o.File)))
 	if err == nil {
 		text, err = address(text, listener, admin, up.Port, o.Weirs)
 	}

@@ -59,6 +59,16 @@ func TestExamplesAreValid(t *testing.T) {
 	}
 }
 
+// So is what Envoy Gateway makes of its own resources.
+func TestGatewayExampleIsValid(t *testing.T) {
+	envoy := harness.Tool(t, "bin/envoy")
+	path := filepath.Join(harness.Root(t), "examples", "envoy-gateway", "envoy.yaml")
+	out, err := exec.CommandContext(t.Context(), envoy, "--mode", "validate", "-c", path, "-l", "error").CombinedOutput()
+	if err != nil {
+		t.Errorf("%s: %v\n%s", path, err, out)
+	}
+}
+
 // ownRoot is a certificate, in PEM.
 func ownRoot() string {
 	s := httptest.NewUnstartedServer(nil)
