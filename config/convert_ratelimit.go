@@ -93,8 +93,33 @@ func (c *converter) ratelimitRule(domain string, match []*configv1.Match, n *rul
 	if len(r.Limits) == 0 {
 		r.Unlimited = new(true)
 	}
+	if v := DefaultVocabulary(); !v.IsLLM(domain) {
+		if n.spec.Soft {
+			r.Soft = new(true)
+		}
+		r.Replaces = c.replaces(at, n.spec.Replaces)
+	}
 	c.rule(r, []place{at})
 }
+
+// replaces returns the names in a rule's replaces that can be kept.
+func (c *converter) replaces(at place, names []string) (kept []string) {
+	for _, name := range names {
+		switch {
+		case len(name) > maxShown:
+			c.note(at, "a name in replaces is left out: a name has at most %d bytes", maxShown)
+		case len(kept) == maxReplaces:
+			c.note(at, "names in replaces are left out: there are at most %d", maxReplaces)
+			return kept
+		case !slices.Contains(kept, name):
+			kept = append(kept, name)
+		}
+	}
+	return kept
+}
+
+// maxReplaces is how many names a rule can have in replaces.
+const maxReplaces = 32
 
 // ruleLimitsOf are limits on requests in the words of a file.
 func ruleLimitsOf(specs []limiter.LimitSpec) []*configv1.Limit {
@@ -125,6 +150,7 @@ type noter struct {
 	c     *converter
 	doc   *document
 	timed bool // the note on windows is made
+	llm   bool // the domain is one of LLM calls
 }
 
 func (f *noter) note(n *yaml.Node, format string, args ...any) {
@@ -136,6 +162,8 @@ func (f *noter) root() {
 	f.misplaced(root, "domain", "descriptors")
 	domain := child(root, "domain")
 	f.c.noteLLM(place{f.doc, domain}, domain.Value)
+	v := DefaultVocabulary()
+	f.llm = v.IsLLM(domain.Value)
 	if len(domain.Value) > maxWord {
 		f.note(domain, "left out, with all its limits: a domain has at most %d bytes", maxWord)
 		return
@@ -199,11 +227,11 @@ func (f *noter) descriptor(d *yaml.Node) {
 
 func (f *noter) rateLimit(d, l *yaml.Node) {
 	f.misplaced(l, "unit", "requests_per_unit", "unlimited", "name", "replaces")
-	if saysYes(d, "quota_mode") {
-		f.note(keyNode(d, "quota_mode"), "quota_mode is left out: the limit is an ordinary one, which refuses by itself")
+	if r := child(l, "replaces"); f.llm && r != nil && len(r.Content) > 0 {
+		f.note(keyNode(l, "replaces"), "replaces is left out: rules of an LLM domain have none")
 	}
-	if r := child(l, "replaces"); r != nil && len(r.Content) > 0 {
-		f.note(keyNode(l, "replaces"), "replaces is left out: this limit and those that it replaced are all kept")
+	if f.llm && saysYes(d, "quota_mode") {
+		f.note(keyNode(d, "quota_mode"), "quota_mode is left out: rules of an LLM domain have none")
 	}
 	unlimited := saysYes(l, "unlimited")
 	if n := child(l, "name"); n != nil && !isNull(n) && n.Value != "" {

@@ -170,13 +170,33 @@ func (f *native) rule(b *builder, r *configv1.Rule, n *yaml.Node) {
 	node.spec.Limits = limits
 	node.spec.Shadow = r.GetShadow()
 	node.spec.Unlimited = r.GetUnlimited()
+	node.spec.Soft, node.spec.Replaces = r.GetSoft(), r.GetReplaces()
 	b.countRule(at)
+}
+
+// checkPlain checks what only rules for plain descriptors can say.
+func (f *native) checkPlain(r *configv1.Rule, n *yaml.Node, llm bool) {
+	if llm && r.GetSoft() {
+		f.complain(child(n, "soft"), "soft in the LLM domain %s, expected a domain of plain descriptors", quoteShort(r.GetDomain()))
+	}
+	replaces := child(n, "replaces")
+	if llm && len(r.GetReplaces()) > 0 {
+		f.complain(replaces, "replaces in the LLM domain %s, expected a domain of plain descriptors", quoteShort(r.GetDomain()))
+	}
+	for i, name := range r.GetReplaces() {
+		for _, l := range r.GetLimits() {
+			if l.GetName() == name && name != "" {
+				f.complain(item(replaces, i), "replaces has the name %s of the rule's own limit, expected that of another", quoteShort(name))
+			}
+		}
+	}
 }
 
 // checkRule checks what the rules of the .proto cannot say, and whether the rule has
 // all that it takes to have a place in the tree.
 func (f *native) checkRule(r *configv1.Rule, n *yaml.Node, llm bool) bool {
 	limits := child(n, "limits")
+	f.checkPlain(r, n, llm)
 	switch {
 	case n.Kind != yaml.MappingNode || f.bad[n]:
 		return false

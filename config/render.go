@@ -22,8 +22,8 @@ import (
 // in, whichever files it came from. It decides like l, with two exceptions: nodes of a
 // file of envoyproxy/ratelimit that have no limit are left out, and so is what a
 // provider granted, see [Loaded.WithGrants]. The server block is not part of it. Nor are
-// rules of such files that weir's own words cannot say, with quota_mode, replaces or a
-// pattern as key; a comment counts them. Fixed windows are written as if they slid.
+// rules of such files that weir's own words cannot say, with a pattern as key; a comment
+// counts them. Fixed windows are written as if they slid.
 func (l *Loaded) Render() ([]byte, error) {
 	c := &configv1.Config{Llm: llmOf(&l.Vocabulary), Providers: l.described}
 	if len(l.Gateways) > 0 {
@@ -143,12 +143,8 @@ func rulesBelow(rules []*configv1.Rule, unsaid *int, domain string, above []*con
 		m.ShareValues = &s.ShareValues
 	}
 	match := append(slices.Clip(above), m)
-	switch {
-	case len(s.Limits) == 0 && !s.Unlimited:
-	case s.Soft || len(s.Replaces) > 0:
-		*unsaid++
-	default:
-		r := &configv1.Rule{Domain: &domain, Match: match}
+	if len(s.Limits) > 0 || s.Unlimited {
+		r := &configv1.Rule{Domain: &domain, Match: match, Replaces: s.Replaces}
 		if s.Name != "" {
 			r.Name = &s.Name
 		}
@@ -157,6 +153,9 @@ func rulesBelow(rules []*configv1.Rule, unsaid *int, domain string, above []*con
 		}
 		if s.Unlimited {
 			r.Unlimited = &s.Unlimited
+		}
+		if s.Soft {
+			r.Soft = &s.Soft
 		}
 		for _, l := range s.Limits {
 			limit := &configv1.Limit{Meter: new(l.Meter.String()), Amount: &l.Amount, Per: new(lengthOf(l.Window))}

@@ -38,6 +38,8 @@ rules:
 - {domain: edge, match: [{key: user}], limits: [{amount: 100, per: 90s}, {name: day, amount: 2000, per: 24h}, {amount: 1, per: 1500ms}]}
 - {domain: edge, match: [{key: user, value: "bot-*", share_values: true}], shadow: true, limits: [{amount: 1, per: 7d}]}
 - {domain: edge, match: [{key: user}, {key: path, value: "no: [yaml"}], unlimited: true}
+- {domain: edge, match: [{key: soft}], soft: true, limits: [{amount: 1, per: 7d, name: weekly}], replaces: [day, "a b"]}
+- {domain: edge, match: [{key: free}], unlimited: true, replaces: [weekly]}
 - {domain: "a\u2028b\nc", name: " \u0085\ufeff\t '\"\\ é", match: [{key: "line\nbreak", value: "\u2029"}], unlimited: true}
 - {domain: mine, name: tokens, match: [{key: k, value: "1"}], limits: [{meter: tokens, amount: 5, per: 1m}]}
 llm: {domains: [mine], keys: {org: company, phase: "x y"}, metadata_namespaces: [a, b]}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -10,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
@@ -40,6 +41,7 @@ func (s *planServer) ask(t *rapid.T, now limiter.Instant, domain string, descrip
 	for i, d := range descriptors {
 		s.plan.MatchDescriptor(&a, domain, i, d, limiter.Hits{Amount: hits})
 	}
+	a.DropReplaced()
 	var d limiter.Decision
 	if a.Len() == 0 {
 		return d
@@ -83,8 +85,8 @@ func convertText(t *rapid.T, dir, text string) (from, to string, out *config.Con
 }
 
 // drawRatelimit writes descriptors of a file of envoyproxy/ratelimit, of which everything can
-// be kept.
-func drawRatelimit(t *rapid.T, b *strings.Builder, depth int) {
+// be kept, and appends descriptors that lead to them to paths.
+func drawRatelimit(t *rapid.T, b *strings.Builder, depth int, above []limiter.Entry, paths *[][]limiter.Entry) {
 	indent := strings.Repeat("  ", depth)
 	taken := map[string]bool{}
 	for range rapid.IntRange(1, 4).Draw(t, "descriptors") {
@@ -94,6 +96,12 @@ func drawRatelimit(t *rapid.T, b *strings.Builder, depth int) {
 			continue
 		} else {
 			taken[id] = true
+		}
+		e := limiter.Entry{Key: key, Value: strings.ReplaceAll(cmp.Or(value, "any"), "*", "")}
+		path := append(slices.Clip(above), e)
+		*paths = append(*paths, path)
+		if strings.Contains(value, "*") { // two values of one pattern
+			*paths = append(*paths, append(slices.Clip(above), limiter.Entry{Key: key, Value: strings.ReplaceAll(value, "*", "1")}))
 		}
 		fmt.Fprintf(b, "%s- key: %q\n", indent, key)
 		if value != "" {
@@ -105,29 +113,40 @@ func drawRatelimit(t *rapid.T, b *strings.Builder, depth int) {
 		switch rapid.IntRange(0, 4).Draw(t, "limit") {
 		case 0:
 		case 1:
-			fmt.Fprintf(b, "%s  rate_limit: {unlimited: true}\n", indent)
+			fmt.Fprintf(b, "%s  rate_limit: {unlimited: true, replaces: [{name: n}]}\n", indent)
 		default:
-			if rapid.Bool().Draw(t, "shadow") {
-				fmt.Fprintf(b, "%s  shadow_mode: true\n", indent)
+			for _, mode := range []string{"shadow_mode", "quota_mode"} {
+				if rapid.IntRange(0, 2).Draw(t, mode) == 0 {
+					fmt.Fprintf(b, "%s  %s: true\n", indent, mode)
+				}
 			}
-			fmt.Fprintf(b, "%s  rate_limit: {unit: %s, requests_per_unit: %d, name: %q}\n", indent,
+			name := rapid.SampledFrom([]string{"", "n", "2", "a: b"}).Draw(t, "name")
+			replaces := rapid.SampledFrom([]string{"", "", "n", "a: b", "other"}).Draw(t, "replaces")
+			if replaces != "" && replaces != name {
+				replaces = fmt.Sprintf(", replaces: [{name: %q}, {name: %q}]", replaces, replaces)
+			} else {
+				replaces = ""
+			}
+			fmt.Fprintf(b, "%s  rate_limit: {unit: %s, requests_per_unit: %d, name: %q%s}\n", indent,
 				rapid.SampledFrom([]string{"second", "minute", "HOUR", "day", "week", "month", "year"}).Draw(t, "unit"),
-				rapid.IntRange(0, 4).Draw(t, "amount"), rapid.SampledFrom([]string{"", "n", "2", "a: b"}).Draw(t, "name"))
+				rapid.IntRange(0, 4).Draw(t, "amount"), name, replaces)
 		}
 		if depth < 3 && rapid.IntRange(0, 2).Draw(t, "nest") == 0 {
 			fmt.Fprintf(b, "%s  descriptors:\n", indent)
-			drawRatelimit(t, b, depth+1)
+			drawRatelimit(t, b, depth+1, path, paths)
 		}
 	}
 }
 
-func drawDescriptors(t *rapid.T) [][]limiter.Entry {
-	return rapid.SliceOfN(rapid.SliceOfN(rapid.Custom(func(t *rapid.T) limiter.Entry {
+// drawDescriptors returns those of a request: some of paths, and others.
+func drawDescriptors(t *rapid.T, paths [][]limiter.Entry) [][]limiter.Entry {
+	other := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) limiter.Entry {
 		return limiter.Entry{
 			Key:   rapid.SampledFrom([]string{"a", "b", "a_b", "k:", "other"}).Draw(t, "key"),
 			Value: rapid.SampledFrom([]string{"x", "xy", "y", "", "42", "true", "'", "z", "x*", "*"}).Draw(t, "value"),
 		}
-	}), 1, 3), 1, 3).Draw(t, "descriptors")
+	}), 1, 3)
+	return rapid.SliceOfN(rapid.OneOf(rapid.SampledFrom(paths), rapid.SampledFrom(paths), other), 1, 4).Draw(t, "descriptors")
 }
 
 // A file of envoyproxy/ratelimit decides as what is made of it, request by request and
@@ -137,7 +156,8 @@ func TestConvertedRatelimitFilesDecideAlike(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var b strings.Builder
 		b.WriteString("domain: edge\ndescriptors:\n")
-		drawRatelimit(t, &b, 0)
+		var paths [][]limiter.Entry
+		drawRatelimit(t, &b, 0, nil, &paths)
 		from, to, out := convertText(t, dir, b.String())
 		for _, n := range out.Notes {
 			if !strings.Contains(n.Text, "in any interval") {
@@ -150,12 +170,12 @@ func TestConvertedRatelimitFilesDecideAlike(t *testing.T) {
 		now := limiter.Instant(time.Hour)
 		for range rapid.IntRange(1, 20).Draw(t, "requests") {
 			now += limiter.Instant(rapid.SampledFrom([]time.Duration{0, time.Millisecond, time.Second, time.Hour, 40 * 24 * time.Hour}).Draw(t, "pause"))
-			descriptors, hits := drawDescriptors(t), rapid.Uint64Range(0, 3).Draw(t, "hits")
+			descriptors, hits := drawDescriptors(t, paths), rapid.Uint64Range(0, 3).Draw(t, "hits")
 			want, got := one.ask(t, now, "edge", descriptors, hits), two.ask(t, now, "edge", descriptors, hits)
 			if want.Verdict != got.Verdict || want.RefusedBy != got.RefusedBy || want.RetryAt != got.RetryAt {
 				t.Fatalf("%v of %v (%d hits): %v, want %v\n%s", descriptors, now, hits, got.Verdict, want.Verdict, out.Text)
 			}
-			if diff := cmp.Diff(see(&want), see(&got), cmpopts.EquateEmpty()); diff != "" {
+			if diff := gocmp.Diff(see(&want), see(&got), cmpopts.EquateEmpty()); diff != "" {
 				t.Fatalf("%v (%d hits), limits (-file +converted):\n%s\n%s", descriptors, hits, diff, out.Text)
 			}
 		}

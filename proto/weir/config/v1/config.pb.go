@@ -1280,7 +1280,12 @@ type Rule struct {
 	// Count and show the limits, but never refuse because of them.
 	Shadow *bool `protobuf:"varint,5,opt,name=shadow,proto3,oneof" json:"shadow,omitempty"`
 	// Admit whoever ends here, and do not count.
-	Unlimited     *bool `protobuf:"varint,6,opt,name=unlimited,proto3,oneof" json:"unlimited,omitempty"`
+	Unlimited *bool `protobuf:"varint,6,opt,name=unlimited,proto3,oneof" json:"unlimited,omitempty"`
+	// Refuse only if all soft limits that the request meets would. Not in an LLM domain.
+	Soft *bool `protobuf:"varint,7,opt,name=soft,proto3,oneof" json:"soft,omitempty"`
+	// Names of limits to which a request is not charged if it comes here, too, with this
+	// or another of its descriptors. Not in an LLM domain.
+	Replaces      []string `protobuf:"bytes,8,rep,name=replaces,proto3" json:"replaces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1355,6 +1360,20 @@ func (x *Rule) GetUnlimited() bool {
 		return *x.Unlimited
 	}
 	return false
+}
+
+func (x *Rule) GetSoft() bool {
+	if x != nil && x.Soft != nil {
+		return *x.Soft
+	}
+	return false
+}
+
+func (x *Rule) GetReplaces() []string {
+	if x != nil {
+		return x.Replaces
+	}
+	return nil
 }
 
 // Match is one entry of a descriptor.
@@ -2050,7 +2069,7 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\x12_tokens_per_secondB\x14\n" +
 	"\x12_tokens_per_minuteB\x12\n" +
 	"\x10_tokens_per_hourB\x11\n" +
-	"\x0f_tokens_per_day\"\xb6\x02\n" +
+	"\x0f_tokens_per_day\"\x89\x03\n" +
 	"\x04Rule\x12#\n" +
 	"\x04name\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01(\x80\x01H\x00R\x04name\x88\x01\x01\x12*\n" +
@@ -2060,12 +2079,15 @@ const file_weir_config_v1_config_proto_rawDesc = "" +
 	"\xbaH\a\x92\x01\x04\b\x01\x10 R\x05match\x127\n" +
 	"\x06limits\x18\x04 \x03(\v2\x15.weir.config.v1.LimitB\b\xbaH\x05\x92\x01\x02\x10\x10R\x06limits\x12\x1b\n" +
 	"\x06shadow\x18\x05 \x01(\bH\x02R\x06shadow\x88\x01\x01\x12!\n" +
-	"\tunlimited\x18\x06 \x01(\bH\x03R\tunlimited\x88\x01\x01B\a\n" +
+	"\tunlimited\x18\x06 \x01(\bH\x03R\tunlimited\x88\x01\x01\x12\x17\n" +
+	"\x04soft\x18\a \x01(\bH\x04R\x04soft\x88\x01\x01\x12/\n" +
+	"\breplaces\x18\b \x03(\tB\x13\xbaH\x10\x92\x01\r\x10 \x18\x01\"\ar\x05\x10\x01(\x80\x01R\breplacesB\a\n" +
 	"\x05_nameB\t\n" +
 	"\a_domainB\t\n" +
 	"\a_shadowB\f\n" +
 	"\n" +
-	"_unlimited\"\x9f\x01\n" +
+	"_unlimitedB\a\n" +
+	"\x05_soft\"\x9f\x01\n" +
 	"\x05Match\x12$\n" +
 	"\x03key\x18\x01 \x01(\tB\r\xbaH\n" +
 	"\xc8\x01\x01r\x05\x10\x01(\x80\x02H\x00R\x03key\x88\x01\x01\x12%\n" +
