@@ -135,7 +135,7 @@ func (l *Limiter) resolve(now Instant, a *Ask) bool {
 		}
 		cal := st.known(a.Tenant)
 		r.cost = costOf(&r.est, cal, r.quota, r.counts)
-		r.likely = likelyCost(&r.est, cal, &st.pool, r.quota, r.cost)
+		r.likely = likelyCost(&r.est, cal, st.prior(), r.quota, r.cost)
 		if r.paced = r.likely; r.quota.reservesMax {
 			r.paced = r.quota.cost(r.cost)
 		}

@@ -79,13 +79,13 @@ func costOf(e *Estimate, cal *calibration, q *quota, counts bool) Usage {
 }
 
 // likelyCost is what e will probably be charged in the end, where cost is reserved.
-func likelyCost(e *Estimate, cal *calibration, all *pool, q *quota, reserved Usage) cost {
+func likelyCost(e *Estimate, cal *calibration, prior float64, q *quota, reserved Usage) cost {
 	v := costVector(reserved)
 	if !e.Exact {
 		if cal == nil {
 			cal = &calibration{}
 		}
-		v[OutputTokens] = cal.likelyOutput(e, all.expect())
+		v[OutputTokens] = cal.likelyOutput(e, prior)
 	}
 	return q.fold(v)
 }

@@ -57,6 +57,20 @@ func (p *pool) expect() float64 {
 	return (p.answers*p.means/p.tenants + priorOutput) / (p.answers + 1)
 }
 
+// prior is the output expected of a tenant that had no answers. Where the limit is known, a
+// wrong guess costs next to nothing.
+func (s *quotaState) prior() float64 {
+	if s.outputUnknown() {
+		return s.pool.expect()
+	}
+	return priorOutput
+}
+
+func (s *quotaState) outputUnknown() bool {
+	p := s.pacer
+	return p != nil && !p.joint && p.paces[OutputTokens].startup && p.configured[OutputTokens] == 0
+}
+
 // learnOutput takes in a completed request's output, and moves turns if that makes
 // what is expected of all quite another.
 func (s *quotaState) learnOutput(now Instant, c *calibration, actual uint64) {

@@ -38,12 +38,12 @@ func (s *quotaState) rescale(now Instant, before cost) {
 // reestimate moves the turns of those who wait after what calls are expected to cost has
 // changed.
 func (s *quotaState) reestimate(now Instant) {
-	if s.line.n == 0 {
+	if s.line.n == 0 || !s.outputUnknown() {
 		return
 	}
 	for _, w := range s.line.waiters() {
 		r := w.ask.mainQuota()
-		r.likely = likelyCost(&r.est, s.known(w.ask.Tenant), &s.pool, r.quota, r.cost)
+		r.likely = likelyCost(&r.est, s.known(w.ask.Tenant), s.prior(), r.quota, r.cost)
 		w.cost = r.likely
 	}
 	s.respace(now)
