@@ -13,7 +13,7 @@ GO ?= go
 FUZZTIME ?= 30s
 FUZZSMOKE ?= 3s
 # Packages whose tests need what `make tools` installs.
-E2E := ./test/harness ./test/e2e ./test/readme
+E2E := ./test/harness ./test/conformance ./test/e2e ./test/readme
 # Modules besides the one of this directory.
 MODULES := $(patsubst %/go.mod,%,$(wildcard bench/go.mod))
 
@@ -41,6 +41,10 @@ test-unit: ## Unit tests of all modules, with the race detector, in random order
 .PHONY: test-e2e
 test-e2e: tools ## Real Envoy, real SDK, real weir; and the commands of README.md.
 	E2E_TOOLS=require $(GO) test -race -shuffle=on -timeout 10m -p 1 $(E2E)
+
+.PHONY: conformance
+conformance: ## What envoyproxy/ratelimit answers, asked of the real weir; a part of test-e2e.
+	$(GO) test -race -count=1 -timeout 5m ./test/conformance
 
 .PHONY: lint
 lint: tools ## Linters, formatters, and go.mod in order.
