@@ -87,6 +87,7 @@ type Ask struct {
 	DryRun bool
 
 	charges  []charge
+	spends   bool // a charge is of what was spent of a budget already
 	quotas   []quotaRef
 	keys     []byte
 	replaces []string // the names of limits that are not to be charged
@@ -123,11 +124,13 @@ type Verdict uint8
 const (
 	// Allowed: all charges were made.
 	Allowed Verdict = iota
-	// Denied: at least one limit has no room. Nothing was charged.
+	// Denied: at least one limit has no room. Nothing was charged but what says Check.Spent.
 	Denied
-	// Infeasible: the amount is larger than a limit ever admits. Nothing was charged.
+	// Infeasible: the amount is larger than a limit ever admits. Nothing was charged but
+	// what says Check.Spent.
 	Infeasible
-	// Overloaded: the bound on open reservations was reached. Nothing was charged.
+	// Overloaded: the bound on open reservations was reached. Nothing was charged but what
+	// says Check.Spent.
 	Overloaded
 	// Held: the answer comes later, through Ready, under Decision.Ticket.
 	Held
@@ -165,6 +168,10 @@ type Check struct {
 	// Over says that the limit has no room for Requested (and, where the limit is a
 	// shadow, would have refused).
 	Over bool
+	// Spent says that Requested was charged although the answer refuses it: it is what was
+	// spent of a budget already, see Hits.Stated. What is beyond the limit is debt. RetryAt
+	// is then as it was before that.
+	Spent bool
 	// Overflow says that the key shares its owner's overflow bucket, because the
 	// bound on keys was reached.
 	Overflow bool

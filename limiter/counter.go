@@ -11,9 +11,9 @@ type counter struct {
 	keyLen uint8  // up to inlineKey: the key is in short; else longKey
 	fixed  bool   // its window is fixed: one bucket, whose units are sum
 	n      uint8  // pairs in use
-	live   bool
+	budget bool   // it takes what was spent whole, see budget.go
 	short  [inlineKey]byte
-	width  int64             // of a bucket, in nanoseconds
+	width  int64             // of a bucket, in nanoseconds; 0 while the counter is nobody's
 	last   int64             // the bucket up to which the counter has been brought
 	sum    uint64            // units in live buckets
 	pairs  [inlinePairs]pair // oldest first, none empty
@@ -49,22 +49,37 @@ func (p pair) bucket(last int64) int64 {
 	return last - int64((uint64(last)-uint64(p)>>pairUnitBits)&pairTagMask)
 }
 
+// live reports whether the counter is in use.
+func (c *counter) live() bool { return c.width != 0 }
+
 // used is what counts against the limit.
 func (c *counter) used() uint64 { return addSat(c.sum, c.debt) }
 
 // idle reports whether the counter may be forgotten: it is empty, nobody refers to
 // it, and it was last used two windows ago.
 func (c *counter) idle(now Instant) bool {
+	return c.pins == 0 && c.stale(bucketOf(now, c.width))
+}
+
+// stale reports whether c says nothing any more in bucket idx, had nobody kept it. That it
+// is a budget matters as long as the calls that were admitted can last.
+func (c *counter) stale(idx int64) bool {
 	past := int64(2 * subBuckets)
 	if c.fixed {
 		past = 1
 	}
-	return c.pins == 0 && c.debt == 0 && bucketOf(now, c.width)-c.last > past
+	if c.budget {
+		past = max(past, int64(MaxTTL)/c.width+1)
+	}
+	return c.debt == 0 && idx-c.last > past
 }
 
 // advance brings c to the bucket of now, under a limit of max units.
 func (t *table) advance(c *counter, now Instant, max uint64) {
 	idx := bucketOf(now, c.width)
+	if c.budget && c.stale(idx) { // as if it had been forgotten, whether it was or not
+		c.budget = false
+	}
 	switch {
 	case idx == c.last:
 		return

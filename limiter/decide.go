@@ -6,7 +6,8 @@ import (
 )
 
 // Decide answers a, into d. All limits are checked, then all are charged, or none
-// is; a denied, infeasible, overloaded or dry Ask changes no count. It touches the
+// is; a denied, infeasible, overloaded or dry Ask changes no count, except for what was
+// spent of a budget already, which any but a dry one charges. It touches the
 // shards that Route(a) said, and must follow that call. Only where MaxKeys was
 // reached can the answer be Reroute; see there.
 func (l *Limiter) Decide(now Instant, a *Ask, d *Decision) {
@@ -18,19 +19,22 @@ func (l *Limiter) Decide(now Instant, a *Ask, d *Decision) {
 		d.Verdict = Reroute
 		return
 	}
-	if r := a.mainQuota(); r != nil && r.state != nil && !a.Force {
+	switch r := a.mainQuota(); {
+	case r != nil && r.state != nil && !a.Force:
 		if a.DryRun {
 			l.foresee(now, a, d, r)
 			return
 		}
 		l.decideFairly(now, a, d, r)
-		return
-	}
-	if a.OneByOne {
+	case a.OneByOne:
 		l.decideOneByOne(now, a, d)
 		return
+	default:
+		l.settleVerdict(now, a, d)
 	}
-	l.settleVerdict(now, a, d)
+	if a.spends && d.Verdict != Allowed && !a.DryRun {
+		l.chargeSpent(now, a, d)
+	}
 }
 
 // decideFairly decides an Ask of a quota, in its tenant's turn.
@@ -117,6 +121,7 @@ func (l *Limiter) recall(now Instant, a *Ask, d *Decision, e *idemEntry) bool {
 // resolve finds the counters of a and the amounts of its charges. It reports false
 // if a must be routed anew, because a key is to share an overflow counter.
 func (l *Limiter) resolve(now Instant, a *Ask) bool {
+	a.spends = false
 	for i := range a.quotas {
 		r := &a.quotas[i]
 		if r.quota == nil {
@@ -152,10 +157,12 @@ func (l *Limiter) resolve(now Instant, a *Ask) bool {
 		c.counter, c.found = t.find(c.hash, c.id, a.chargeKey(c))
 		if c.found {
 			t.advance(t.at(c.counter), now, c.max)
-		} else if (c.amount > 0 || a.Open) && !c.refund && !c.overflow && !a.DryRun && !l.roomForKey(now, c) {
+		} else if (c.amount > 0 || a.Open || a.peeks(c)) && !c.refund && !c.overflow && !a.DryRun && !l.roomForKey(now, c) {
 			c.overflow = true
 			return l.reroute(now, a)
 		}
+		c.spent = l.spent(a, c)
+		a.spends = a.spends || c.spent
 	}
 	for i := range a.charges {
 		a.sum(i)
@@ -313,7 +320,7 @@ func (l *Limiter) check(now Instant, a *Ask, d *Decision) {
 	for i := range a.charges {
 		c, k := &a.charges[i], &d.Checks[i]
 		k.Limit, k.Descriptor, k.Amount, k.Requested = c.limit, int(c.descriptor), c.max, c.amount
-		k.RetryAt, k.Over = now, false
+		k.RetryAt, k.Over, k.Spent = now, false, false
 		k.Overflow = c.overflow || (c.ofQuota && a.quotas[c.quota].overflow)
 		if c.limit.Soft || a.Soft {
 			soft.n++
@@ -396,7 +403,7 @@ func (l *Limiter) viewIn(now Instant, a *Ask, c *charge, k *Check) {
 // charge makes one charge, and its counter if there is none yet.
 func (l *Limiter) charge(now Instant, a *Ask, c *charge) {
 	// A reservation needs the counter even for nothing: its report may charge it.
-	if (c.amount == 0 && !a.Open) || (c.refund && !c.found) {
+	if (c.amount == 0 && !a.Open && !a.peeks(c)) || (c.refund && !c.found) {
 		return
 	}
 	s := &l.shards[c.shard]
@@ -416,6 +423,13 @@ func (l *Limiter) charge(now Instant, a *Ask, c *charge) {
 	}
 	n := t.at(c.counter)
 	switch {
+	case c.spent:
+		n.budget = true
+		c.limit.open()
+	case a.peeks(c):
+		n.budget = true
+	}
+	switch {
 	case c.refund:
 		t.refund(n, c.amount)
 	case c.limit.Shadow || c.limit.paced || c.limit.Soft || a.Soft: // what is owed to a pace, the pace remembers
@@ -427,7 +441,7 @@ func (l *Limiter) charge(now Instant, a *Ask, c *charge) {
 
 // mayHold reports whether the caller can wait until at.
 func (a *Ask) mayHold(now, at Instant) bool {
-	return a.HoldUntil > now && at <= a.HoldUntil && !a.DryRun && !a.Force && a.HasQuota()
+	return a.HoldUntil > now && at <= a.HoldUntil && !a.DryRun && !a.Force && !a.spends && a.HasQuota()
 }
 
 // Sweep looks at up to n counters of a shard, going round, and forgets those that
@@ -444,7 +458,7 @@ func (l *Limiter) Sweep(now Instant, shard, n int) int {
 			t.sweepAt = 0
 		}
 		c := t.at(t.sweepAt)
-		if c.live && c.idle(now) {
+		if c.live() && c.idle(now) {
 			if string(t.keyOf(c)) != overflowKey {
 				keys++
 			}

@@ -30,6 +30,11 @@ type Hits struct {
 	// Refund takes Amount off the counters instead, not below zero. It is never
 	// refused.
 	Refund bool
+	// Stated says that who asks chose Amount: it is not what any request counts. A stated
+	// 0 that is admitted makes budgets of the counters that it looks at, and a stated
+	// Amount is what was spent of a budget already: it is charged whatever is left of it,
+	// and whatever becomes of the rest of the Ask. See Check.Spent.
+	Stated bool
 	// Override, if its Window is not 0, replaces the limits that rules say.
 	Override Override
 }
@@ -55,6 +60,8 @@ type charge struct {
 	quota      int16 // index in Ask.quotas whose estimate sets amount; -1: amount is set
 	ofQuota    bool  // a limit of that quota, not of a rule
 	refund     bool
+	stated     bool // see Hits
+	spent      bool // of a budget
 	overflow   bool
 	found      bool
 	shard      uint8
@@ -174,7 +181,7 @@ func (a *Ask) addCharge(l *Limit, most uint64, key span, ordinal int) *charge {
 	c := &a.charges[n]
 	c.limit, c.max, c.key, c.descriptor, c.id = l, most, key, int32(ordinal), l.id
 	c.amount, c.total, c.counter, c.quota = 0, 0, 0, -1
-	c.ofQuota, c.refund, c.overflow, c.found = false, false, false, false
+	c.ofQuota, c.refund, c.overflow, c.found, c.stated, c.spent = false, false, false, false, false, false
 	return c
 }
 
@@ -209,7 +216,7 @@ func (p *Plan) MatchDescriptor(a *Ask, domain string, ordinal int, entries []Ent
 	for _, l := range n.limits {
 		if l.Meter == Requests {
 			c := a.addCharge(l, l.Amount, key, ordinal)
-			c.amount, c.refund, c.quota = hits.Amount, hits.Refund, -1
+			c.amount, c.refund, c.stated, c.quota = hits.Amount, hits.Refund, hits.Stated, -1
 		}
 	}
 	if len(a.charges) == before {
@@ -348,7 +355,7 @@ func (d *domain) override(a *Ask, ordinal int, entries []Entry, hits Hits) Match
 		a.capture(entries[i].Value)
 	}
 	c := a.addCharge(l, min(hits.Override.Amount, MaxAmount), span{from, a.mark()}, ordinal)
-	c.amount, c.refund, c.quota = hits.Amount, hits.Refund, -1
+	c.amount, c.refund, c.stated, c.quota = hits.Amount, hits.Refund, hits.Stated, -1
 	return Matched
 }
 

@@ -11,7 +11,7 @@ func (l *Limiter) decideOneByOne(now Instant, a *Ask, d *Decision) {
 		if !c.found { // the charge before may have made the counter
 			c.counter, c.found = l.shards[c.shard].table.find(c.hash, c.id, a.chargeKey(c))
 		}
-		c.total = c.amount
+		c.total, c.spent = c.amount, l.spent(a, c) // which the charge before may have changed
 		*k = Check{Limit: c.limit, Descriptor: int(c.descriptor), Amount: c.max, Requested: c.amount, RetryAt: now, Overflow: c.overflow}
 		if c.limit.Soft || a.Soft {
 			soft.n++
@@ -20,8 +20,9 @@ func (l *Limiter) decideOneByOne(now Instant, a *Ask, d *Decision) {
 			l.over(c, k, false)
 			soft.hear(a, d, i)
 		}
-		if !a.DryRun && (!k.Over || c.limit.Fixed || c.limit.Shadow) {
+		if !a.DryRun && (!k.Over || c.limit.Fixed || c.limit.Shadow || c.spent) {
 			l.charge(now, a, c)
+			k.Spent = k.Over && c.spent
 		}
 		l.viewIn(now, a, c, k)
 	}

@@ -6,10 +6,12 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
-// Plan is a compiled Spec. It is immutable and safe for concurrent use.
+// Plan is a compiled Spec. It does not change, but for noting which limits are budgets (see
+// Hits.Stated), and is safe for concurrent use.
 type Plan struct {
 	limits  []*Limit
 	domains map[string]*domain
@@ -21,7 +23,8 @@ type Plan struct {
 	nextID uint32
 }
 
-// Limit is a compiled limit. It is immutable and safe for concurrent use.
+// Limit is a compiled limit. Its exported fields do not change, and it is safe for
+// concurrent use.
 type Limit struct {
 	// Owner is the name of the quota or rule.
 	Owner string
@@ -51,6 +54,10 @@ type Limit struct {
 	id    uint32 // of the counters; the same as long as owner, meter and window are
 	alone uint32 // of the counter that is shared beyond the bound on keys: id, or one of the rule's own
 	width int64
+
+	// budgets says that a key of it was asked with a stated 0, and charged what was spent.
+	// It is set while the plan is in use, and by nobody but [Limit.open].
+	budgets atomic.Bool
 }
 
 type domain struct {
@@ -213,6 +220,7 @@ func Compile(spec Spec, prev *Plan) (*Plan, error) {
 	if len(c.errs) > 0 {
 		return nil, errors.Join(c.errs...)
 	}
+	c.plan.inherit(prev)
 	return c.plan, nil
 }
 

@@ -109,7 +109,7 @@ func (t *table) insert(hash uint64, limit uint32, key []byte, l *Limit, now Inst
 		t.made++
 	}
 	c := t.at(i)
-	*c = counter{limit: limit, tag: uint32(hash), width: l.width, fixed: l.Fixed, last: bucketOf(now, l.width), live: true}
+	*c = counter{limit: limit, tag: uint32(hash), width: l.width, fixed: l.Fixed, last: bucketOf(now, l.width)}
 	if len(key) <= inlineKey {
 		c.keyLen = uint8(copy(c.short[:], key))
 	} else {
@@ -135,7 +135,7 @@ func (t *table) place(i uint32) {
 func (t *table) rehash(size int) {
 	t.slots = make([]slot, size)
 	for i := range t.made {
-		if t.at(i).live {
+		if t.at(i).live() {
 			t.place(i)
 		}
 	}

@@ -276,7 +276,7 @@ func (s *rls) decideSpoken(ctx context.Context, now limiter.Instant, a *active, 
 // matchPlain matches descriptor i against the rules of the request's domain.
 func (s *rls) matchPlain(a *active, c *rlsCall, i int) error {
 	d := &c.request.descriptors[i]
-	hits := limiter.Hits{Refund: d.negative}
+	hits := limiter.Hits{Refund: d.negative, Stated: d.hasHits}
 	hits.Amount, _ = c.request.hitsOf(d)
 	if d.limit.set {
 		window, err := d.limit.window(i)

@@ -159,7 +159,7 @@ func (c *rlsCall) observe(o RatelimitObserver) {
 			Domain: c.request.domain, Path: c.path, Hits: k.Requested, Negative: r.negative, Limit: k.Amount,
 			Before: k.Used, After: k.Used, Over: k.Over, Shadow: k.Limit.Shadow, Quota: k.Limit.Soft || c.ratelimit.QuotaMode,
 		}
-		e.Charged = d.Verdict == limiter.Allowed || k.Limit.Fixed
+		e.Charged = d.Verdict == limiter.Allowed || k.Limit.Fixed || k.Spent
 		switch {
 		case e.Negative:
 		case e.Charged:

@@ -239,6 +239,20 @@ func TestSlidingAnswers(t *testing.T) {
 			{"1s", request("t", "q1=x", "q2=x"), "over | over 0 of 1/minute 1m0s | over 0 of 2/minute 1m0s content-type=application/json retry-after=60 retry-after-ms=60000 x-should-retry=true"},
 			{"61s", request("t", "q1=x", "q2=x"), "ok | ok 0 of 1/minute 1m1s | ok 1 of 2/minute 1m1s"},
 		},
+		"a budget is looked at, and charged what was spent": {
+			{"0s", request("t", "m3=x", "m10=x hits:0"), "ok | ok 2 of 3/minute three 1m1s | ok 10 of 10/minute 0s"},
+			{"1s", request("t", "m10=x hits:7"), "ok | ok 3 of 10/minute 1m1s"},
+			{"1s", request("t", "m3=x", "m10=x hits:0"), "ok | ok 1 of 3/minute three 1m1s | ok 3 of 10/minute 1m1s"},
+			{"2s", request("t", "m10=x hits:7"), "over | over 0 of 10/minute 2m1s content-type=application/json retry-after=60 retry-after-ms=60000 x-should-retry=true"},
+			{"2s", request("t", "m3=x", "m10=x hits:0"), "over | ok 1 of 3/minute three 1m0s | over 0 of 10/minute 2m1s content-type=application/json retry-after=60 retry-after-ms=60000 x-should-retry=true"},
+			{"2s", request("t", "m3=x", "m10=x hits:1"), "over | ok 1 of 3/minute three 1m0s | over 0 of 10/minute 2m1s content-type=application/json retry-after=60 retry-after-ms=60000 x-should-retry=true"},
+			{"62s", request("t", "m3=x", "m10=x hits:0"), "ok | ok 2 of 3/minute three 1m1s | ok 2 of 10/minute 1m1s"},
+		},
+		"hits of the whole request are not those of a budget": {
+			{"0s", request("t", "m10=x hits:0"), "ok | ok 10 of 10/minute 0s"},
+			{"0s", withHits(request("t", "m10=x"), 11), "over | over 0 of 10/minute 0s content-type=application/json x-should-retry=false"},
+			{"0s", request("t", "m10=x"), "ok | ok 9 of 10/minute 1m1s"},
+		},
 		"what there is besides": {
 			{"0s", request("t", "free=x", "m3=x", "white=x"), "ok | ok 4294967295 | ok | ok"},
 			{"0s", request("t", "shy=x hits:5"), "ok | ok 0 of 1/minute 1m1s"},

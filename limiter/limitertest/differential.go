@@ -212,6 +212,9 @@ func someDescriptor(rt *rapid.T) Descriptor {
 	if rapid.IntRange(0, 3).Draw(rt, "second entry") == 0 {
 		d.Entries = append(d.Entries, limiter.Entry{Key: "j", Value: rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "second value")})
 	}
+	if d.Hits.Stated = rapid.IntRange(0, 2).Draw(rt, "stated") == 0; d.Hits.Stated && rapid.Bool().Draw(rt, "peeks") {
+		d.Hits.Amount = 0
+	}
 	if rapid.IntRange(0, 9).Draw(rt, "override") == 0 {
 		d.Hits.Override = limiter.Override{Amount: rapid.Uint64Range(0, 20).Draw(rt, "of"), Window: time.Minute}
 	}

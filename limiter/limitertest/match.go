@@ -23,6 +23,10 @@ type Charge struct {
 	Amount uint64
 	// Refund takes Amount off instead.
 	Refund bool
+	// Stated says that who asks chose Amount, see [limiter.Hits]. Rule names the limit, of
+	// whatever key: where one key was a budget, those of which nothing is known are, too.
+	Stated bool
+	Rule   string
 	// Shadow limits never refuse, and Soft ones only together.
 	Shadow, Soft bool
 	// Settled says that a report replaces Amount by what was used.
@@ -40,6 +44,7 @@ func MatchDescriptor(spec limiter.Spec, domain string, ordinal int, entries []li
 		return limiter.Matched, []Charge{overridden(d, ordinal, entries, hits)}
 	}
 	level, fields, whole := d.Rules, []string{"rule", domain}, []string{"whole", domain}
+	rule := slices.Clone(fields)
 	var path []string
 	var node *limiter.RuleSpec
 	for _, e := range entries {
@@ -55,6 +60,7 @@ func MatchDescriptor(spec limiter.Spec, domain string, ordinal int, entries []li
 			}
 		}
 		fields = append(fields, strconv.Itoa(i), e.Key, value)
+		rule = append(rule, strconv.Itoa(i))
 		whole = append(whole, e.Key, value)
 		path = append(path, node.Key)
 		if node.Value != "" {
@@ -86,6 +92,7 @@ func MatchDescriptor(spec limiter.Spec, domain string, ordinal int, entries []li
 		charges = append(charges, Charge{
 			Descriptor: ordinal, Counter: counterOf(l, apart), Owner: owner, Limit: l,
 			Amount: hits.Amount, Refund: hits.Refund, Shadow: node.Shadow, Soft: node.Soft,
+			Stated: hits.Stated, Rule: counterOf(l, rule),
 		})
 	}
 	if charges == nil {
@@ -108,6 +115,7 @@ func overridden(d *limiter.DomainSpec, ordinal int, entries []limiter.Entry, hit
 	return Charge{
 		Descriptor: ordinal, Counter: counterOf(l, fields), Owner: d.Name, Limit: l,
 		Amount: hits.Amount, Refund: hits.Refund,
+		Stated: hits.Stated, Rule: counterOf(l, []string{"override", d.Name}),
 	}
 }
 

@@ -14,6 +14,7 @@ type Model struct {
 	holds   map[limiter.ID]*hold
 	byName  map[string]limiter.ID
 	byIdem  map[[2]string]limiter.ID
+	budgets map[string]bool // limits of which a key was a budget that was spent from
 }
 
 // hold is a reservation.
@@ -43,7 +44,7 @@ type held struct {
 func NewModel() *Model {
 	return &Model{
 		windows: map[string]*window{}, holds: map[limiter.ID]*hold{},
-		byName: map[string]limiter.ID{}, byIdem: map[[2]string]limiter.ID{},
+		byName: map[string]limiter.ID{}, byIdem: map[[2]string]limiter.ID{}, budgets: map[string]bool{},
 	}
 }
 
@@ -83,6 +84,7 @@ type Check struct {
 	Used, Remaining      uint64
 	RetryAt, ResetAt     limiter.Instant
 	Over, Shadow, Refund bool
+	Spent                bool
 }
 
 // Decide answers a at now.
@@ -101,15 +103,20 @@ func (m *Model) Decide(now limiter.Instant, a Ask) Answer {
 		ans.Checks = append(ans.Checks, m.check(now, c, sums[c.Counter], a.Force))
 	}
 	m.judge(a, &ans)
-	if ans.Verdict != limiter.Allowed || a.DryRun || a.OneByOne {
+	var h *hold
+	switch {
+	case a.DryRun || a.OneByOne:
 		return ans
+	case ans.Verdict != limiter.Allowed:
+		m.chargeSpent(now, a, &ans)
+	default:
+		h = m.charge(now, a)
 	}
-	h := m.charge(now, a)
 	for i, c := range a.Charges {
 		k := m.check(now, c, 0, true)
 		ans.Checks[i].Used, ans.Checks[i].Remaining, ans.Checks[i].ResetAt = k.Used, k.Remaining, k.ResetAt
 	}
-	if a.Open {
+	if a.Open && h != nil {
 		ans.ID, ans.Opened, ans.ExpiresAt = a.ID, true, h.expiresAt
 	}
 	return ans
@@ -119,10 +126,21 @@ func (m *Model) Decide(now limiter.Instant, a Ask) Answer {
 // limit then stands.
 func (m *Model) byItself(now limiter.Instant, c Charge, a Ask) Check {
 	before := m.check(now, c, c.Amount, false)
-	if a.DryRun || before.Over && !c.Limit.Fixed && !c.Shadow {
+	spent := m.spent(now, c) && !c.Limit.Fixed
+	if a.DryRun || before.Over && !c.Limit.Fixed && !c.Shadow && !spent {
 		return before
 	}
+	m.make(now, c, a, spent, c.peeks() && !c.Limit.Fixed)
+	after := m.check(now, c, 0, true)
+	after.Over, after.RetryAt, after.Spent = before.Over, before.RetryAt, before.Over && spent
+	return after
+}
+
+// make makes the charge c of a, and opens a budget.
+func (m *Model) make(now limiter.Instant, c Charge, a Ask, spent, peeks bool) *window {
 	w := m.window(now, c)
+	w.budget = w.budget || spent || peeks
+	m.budgets[c.Rule] = m.budgets[c.Rule] || spent
 	switch {
 	case c.Refund:
 		w.refund(c.Amount)
@@ -131,9 +149,38 @@ func (m *Model) byItself(now limiter.Instant, c Charge, a Ask) Check {
 	default:
 		w.charge(c.Amount)
 	}
-	after := m.check(now, c, 0, true)
-	after.Over, after.RetryAt = before.Over, before.RetryAt
-	return after
+	return w
+}
+
+// peeks says that c looks whether anything is left of a budget.
+func (c Charge) peeks() bool { return c.Stated && c.Amount == 0 && !c.Refund }
+
+// spent says that c is what was spent of a budget already.
+func (m *Model) spent(now limiter.Instant, c Charge) bool {
+	if !c.Stated || c.Amount == 0 || c.Refund {
+		return false
+	}
+	w := m.window(now, c)
+	return w.budget || w.used() == 0 && m.budgets[c.Rule]
+}
+
+// allSpent says of each charge whether it was spent already, before any is made.
+func (m *Model) allSpent(now limiter.Instant, a Ask) []bool {
+	all := make([]bool, len(a.Charges))
+	for i, c := range a.Charges {
+		all[i] = !a.Force && m.spent(now, c)
+	}
+	return all
+}
+
+// chargeSpent charges of a, which was refused, what was spent already.
+func (m *Model) chargeSpent(now limiter.Instant, a Ask, ans *Answer) {
+	for i, spent := range m.allSpent(now, a) {
+		if spent {
+			m.make(now, a.Charges[i], a, true, false)
+			ans.Checks[i].Spent = true
+		}
+	}
 }
 
 // judge makes a verdict of checks: each hard limit may refuse, and all soft ones together.
@@ -326,16 +373,11 @@ func (m *Model) check(now limiter.Instant, c Charge, sum uint64, force bool) Che
 // charge makes a's charges, and opens its reservation.
 func (m *Model) charge(now limiter.Instant, a Ask) *hold {
 	h := &hold{tenant: a.Tenant, ending: limiter.Open, expiresAt: now.Add(timeToLive(a.TTL)), ttl: timeToLive(a.TTL), reserved: a.Use, charged: a.Use}
-	for _, c := range a.Charges {
-		w := m.window(now, c)
-		switch {
-		case c.Refund:
-			w.refund(c.Amount)
+	spent := m.allSpent(now, a)
+	for i, c := range a.Charges {
+		w := m.make(now, c, a, spent[i], c.peeks())
+		if c.Refund {
 			continue
-		case c.Shadow || c.Soft || a.Soft:
-			w.count(c.Amount)
-		default:
-			w.charge(c.Amount)
 		}
 		h.charges = append(h.charges, held{
 			counter: c.Counter, meter: c.Limit.Meter,

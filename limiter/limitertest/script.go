@@ -29,6 +29,7 @@ type timeline struct {
 //	ask k=a 5                    hits on a descriptor of the domain "d"
 //	ask k=a/j=b 5, k=c 1         two descriptors; the first has two entries
 //	ask k=a 5 max=10/1m          with an override
+//	ask k=a !5                   with hits that who asks stated
 //	ask org:acme in=10 out=5     attributes and an exact estimate of one request
 //	look, force, refund          instead of ask: dry run, spent already, given back
 //	each                         instead of ask: one by one
@@ -159,6 +160,9 @@ func parseWord(t failer, r *Request, word string) {
 		r.ID = idOf(int(number(t, word[1:])))
 	case strings.HasPrefix(word, "@") || key == "max" || key == "in" || key == "out" || key[0] == '+' || key[0] == '-':
 		parseOption(t, r, key, value)
+	case word[0] == '!':
+		h := &r.Descriptors[len(r.Descriptors)-1].Hits
+		h.Amount, h.Stated = number(t, word[1:]), true
 	case strings.Contains(word, ":"):
 		for a := range strings.SplitSeq(word, "+") {
 			k, v, _ := strings.Cut(a, ":")
@@ -297,6 +301,9 @@ func (p *player) check(c *limiter.Check, refused bool) string {
 	}
 	if c.Over && !refused {
 		text += " over"
+	}
+	if c.Spent {
+		text += " spent"
 	}
 	if c.Overflow {
 		text += " overflow"

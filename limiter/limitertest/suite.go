@@ -16,6 +16,7 @@ func Run(t *testing.T, factory Factory) {
 	}{
 		{"Windows", windows()},
 		{"Fixed", fixedWindows()},
+		{"Budgets", budgets()},
 		{"Amounts", amounts()},
 		{"Reservations", holds()},
 		{"Matching", matches()},

@@ -25,6 +25,7 @@ type window struct {
 	units  map[int64]uint64
 	debt   uint64
 	now    int64
+	budget bool // what is stated of it was spent already
 }
 
 func newWindow(length time.Duration) *window {
@@ -81,6 +82,9 @@ func (w *window) idle() bool { return w.used() == 0 }
 // bucket's beginning charges debt into the room that appeared.
 func (w *window) advance(t int64) {
 	last, i := w.bucket(w.now), w.bucket(t)
+	if kept := max(2*w.span, 1, int64(limiter.MaxTTL)/w.width+1); w.debt == 0 && i-last > kept {
+		w.budget = false // nobody remembers
+	}
 	if i < last {
 		if last-i > w.span+1 {
 			w.restart(t)

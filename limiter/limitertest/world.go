@@ -209,7 +209,7 @@ func (w *World) answer(d *limiter.Decision, want Answer) Answer {
 			Descriptor: c.Descriptor, Owner: c.Limit.Owner,
 			Limit:     limiter.LimitSpec{Name: c.Limit.Name, Meter: c.Limit.Meter, Amount: c.Amount, Window: c.Limit.Window, Fixed: c.Limit.Fixed},
 			Requested: c.Requested, Used: c.Used, Remaining: c.Remaining,
-			RetryAt: c.RetryAt, ResetAt: c.ResetAt, Over: c.Over, Shadow: c.Limit.Shadow,
+			RetryAt: c.RetryAt, ResetAt: c.ResetAt, Over: c.Over, Spent: c.Spent, Shadow: c.Limit.Shadow,
 		}
 		if i < len(want.Checks) {
 			k.Refund = want.Checks[i].Refund
