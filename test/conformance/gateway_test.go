@@ -95,11 +95,7 @@ func TestGateway(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			g := startGateway(t, 0, asRatelimit, mode, "ratelimit.yaml")
 			t.Run("a budget of tokens is charged", g.chargesBudget)
-			// Where windows slide, what does not fit is not charged, and a charge that Envoy
-			// makes afterwards looks like any other request.
-			if mode == compat {
-				t.Run("a budget of tokens is spent, and then refuses", g.spendsBudget)
-			}
+			t.Run("a budget of tokens is spent, and then refuses", func(t *testing.T) { g.spendsBudget(t, mode) })
 			t.Run("a budget of requests", func(t *testing.T) { g.spendsRequests(t, mode) })
 			t.Run("an answer without usage costs no tokens", g.costsNothing)
 			t.Run("a user who is not named has no limit", g.passesUnnamed)
@@ -135,7 +131,7 @@ func (g *gateway) chargesBudget(t *testing.T) {
 	}
 }
 
-func (g *gateway) spendsBudget(t *testing.T) {
+func (g *gateway) spendsBudget(t *testing.T, mode string) {
 	const user = "ann"
 	for _, left := range []uint32{35, 10, 0} { // the last is recorded although only 10 were left
 		g.send(t, user, 200)
@@ -153,7 +149,11 @@ func (g *gateway) spendsBudget(t *testing.T) {
 		t.Errorf("the budget is spent, got %v", got)
 	}
 	// The reference charges the refused one to its requests, too: 1 of 5 is left.
-	g.charged(t, "rule-0-match-0", user, 1)
+	requests := uint32(2)
+	if mode == compat {
+		requests = 1
+	}
+	g.charged(t, "rule-0-match-0", user, requests)
 }
 
 func (g *gateway) spendsRequests(t *testing.T, mode string) {
