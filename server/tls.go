@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -78,6 +79,7 @@ type identity struct {
 	config  *tls.Config
 	read    [3][]byte
 	checked time.Time
+	told    time.Time // that a client is too old
 }
 
 // newIdentity reads the files. protos are the application protocols to offer.
@@ -94,10 +96,39 @@ func (id *identity) server() *tls.Config {
 	return &tls.Config{
 		MinVersion: id.files.oldest(),
 		NextProtos: id.protos,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			if slices.Max(append(hello.SupportedVersions, 0)) < id.files.oldest() {
+				id.tellTooOld(hello)
+			}
 			return id.current(), nil
 		},
 	}
+}
+
+// retellTooOld is how often the log says that clients are too old.
+const retellTooOld = time.Minute
+
+// tellTooOld says why the handshake is about to fail: the client learns no more than that
+// it did, and many proxies show that as an upstream that is not there.
+func (id *identity) tellTooOld(hello *tls.ClientHelloInfo) {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	now := time.Now()
+	if now.Sub(id.told) < retellTooOld {
+		return
+	}
+	id.told = now
+	offered := "nothing that is known"
+	if len(hello.SupportedVersions) > 0 {
+		offered = "at most " + tls.VersionName(slices.Max(hello.SupportedVersions))
+	}
+	peer := ""
+	if hello.Conn != nil {
+		peer = hello.Conn.RemoteAddr().String()
+	}
+	id.log.Warn("a client was turned away: it offers only older versions of TLS. Envoy calls with TLS 1.2 at most unless its cluster says "+
+		"common_tls_context: {tls_params: {tls_maximum_protocol_version: TLSv1_3}}",
+		slog.String("peer", peer), slog.String("offers", offered), slog.String("wants", tls.VersionName(id.files.oldest())))
 }
 
 // current returns what the files say, or what they said while they were last right.
