@@ -51,8 +51,10 @@ func (s *Server) httpHandler() http.Handler {
 		connect.WithInterceptors(connect.UnaryInterceptorFunc(man.connect)),
 		connect.WithReadMaxBytes(maxMessage),
 	}
-	mux.Handle(weirv1connect.NewQuotaServiceHandler(connectQuota{&quotaService{d: s.d, cut: s.cut}}, handlers...))
-	mux.Handle(weirv1connect.NewAdminServiceHandler(s.admin(), handlers...))
+	if s.servesOwn(s.httpListener, s.httpsOn) {
+		mux.Handle(weirv1connect.NewQuotaServiceHandler(connectQuota{&quotaService{d: s.d, cut: s.cut}}, handlers...))
+		mux.Handle(weirv1connect.NewAdminServiceHandler(s.admin(), handlers...))
+	}
 	mux.HandleFunc("/json", s.serveJSON)
 	mux.HandleFunc("/healthcheck", s.serveReady("OK", ""))
 	mux.HandleFunc("/readyz", s.serveReady("ready\n", "not ready\n"))

@@ -108,6 +108,11 @@ type Options struct {
 	// ReadyWithConfig says that the server is not ready while its configuration is
 	// Missing.
 	ReadyWithConfig bool
+	// CloseOwn leaves out weir's own services, which can read and change what limits count
+	// (QuotaService and AdminService, also as JSON, and reflection), at a port that other
+	// machines can reach and that does not ask them for certificates. What proxies and
+	// probes ask is served: the rate limit service, access logs and health.
+	CloseOwn bool
 	// Ratelimit is for domains of files of envoyproxy/ratelimit.
 	Ratelimit RatelimitOptions
 }

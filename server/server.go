@@ -155,11 +155,24 @@ func (s *Server) newGRPC() (*grpc.Server, error) {
 	s.rls.register(g)
 	s.logs.register(g)
 	behind := strict{Server: g, man: doorman{d: s.d, cut: s.cut, streams: s.logs.streams}}
-	behind.RegisterService(sessionDesc(), grpcQuota{quotaService: &quotaService{d: s.d, cut: s.cut}})
-	weirv1.RegisterAdminServiceServer(behind, s.admin())
 	healthpb.RegisterHealthServer(behind, s.ready.grpc)
-	reflection.Register(behind)
+	if s.servesOwn(s.grpcListener, s.options.TLS.on()) {
+		behind.RegisterService(sessionDesc(), grpcQuota{quotaService: &quotaService{d: s.d, cut: s.cut}})
+		weirv1.RegisterAdminServiceServer(behind, s.admin())
+		reflection.Register(behind)
+	}
 	return g, nil
+}
+
+// servesOwn says whether weir's own services are to be served at a listener; encrypted says
+// whether it speaks TLS.
+func (s *Server) servesOwn(l net.Listener, encrypted bool) bool {
+	return !s.options.CloseOwn || local(l.Addr()) || encrypted && s.options.TLS.ClientCAFile != ""
+}
+
+// ServesOwn says at which of the ports weir's own services are served, see Options.CloseOwn.
+func (s *Server) ServesOwn() (grpc, http bool) {
+	return s.servesOwn(s.grpcListener, s.options.TLS.on()), s.servesOwn(s.httpListener, s.httpsOn)
 }
 
 // GRPCAddr is where gRPC is served.

@@ -15,6 +15,8 @@ type banner struct {
 	loaded         *config.Loaded
 	grpc, http     string
 	scheme         string // of the HTTP port
+	// ownGRPC and ownHTTP say at which port weir's own services are served.
+	ownGRPC, ownHTTP bool
 }
 
 // print writes the banner. Its last line can be pasted into a shell.
@@ -26,8 +28,15 @@ func (b banner) print(w io.Writer) {
 	}
 	fmt.Fprintf(w, "weir %s   store: %s   plan: %s (%s, %s)\n", b.version, b.store, plan,
 		plural(b.loaded.Quotas, "quota"), plural(b.loaded.Rules, "rule"))
-	fmt.Fprintf(w, "  gRPC    %s   Envoy RLS v3 and access logs, weir.v1, health, reflection\n", b.grpc)
-	fmt.Fprintf(w, "  HTTP    %s://%s   weir.v1 as JSON, /json, /metrics, /healthz, /readyz\n", b.scheme, b.http)
+	atGRPC, atHTTP := "health", ""
+	if b.ownGRPC {
+		atGRPC = "weir.v1, health, reflection"
+	}
+	if b.ownHTTP {
+		atHTTP = "weir.v1 as JSON, "
+	}
+	fmt.Fprintf(w, "  gRPC    %s   Envoy RLS v3 and access logs, %s\n", b.grpc, atGRPC)
+	fmt.Fprintf(w, "  HTTP    %s://%s   %s/json, /metrics, /healthz, /readyz\n", b.scheme, b.http, atHTTP)
 	switch {
 	case b.loaded.Missing:
 		fmt.Fprintln(w, "  config  invalid: calls are answered with an error until it is valid")
@@ -38,7 +47,7 @@ func (b banner) print(w io.Writer) {
 	default:
 		fmt.Fprintf(w, "  config  %s\n", someOf(b.loaded.Sources, 4))
 	}
-	if addr, err := reachable(b.http); err == nil && b.scheme == "http" {
+	if addr, err := reachable(b.http); err == nil && b.scheme == "http" && b.ownHTTP {
 		fmt.Fprintf(w, "  try     curl -s http://%s/weir.v1.QuotaService/Reserve --json '%s'\n", addr, tryReserve)
 	}
 }

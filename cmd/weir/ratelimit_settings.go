@@ -30,6 +30,8 @@ type refSettings struct {
 	// strict says that weir decides and answers as envoyproxy/ratelimit also where its own
 	// way is another.
 	strict bool
+	// openly says that somebody asked for plain text: its default here is no such wish.
+	openly bool
 	// dir is where rules are, if the environment says that; empty if it does not.
 	dir string
 	// reading is how they are read.
@@ -305,6 +307,7 @@ func (r *refSettings) options(o *server.Options) error {
 	e := r.env
 	o.Reading = r.reading
 	o.PlainHTTP, o.BareErrors = r.standsIn, r.standsIn || r.strict
+	o.CloseOwn = r.standsIn && !r.openly
 	o.ReadyWithConfig = e.truth("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED")
 	if r.standsIn || e.isSet("GRPC_MAX_CONNECTION_AGE") {
 		o.MaxConnectionAge = orForever(e.duration("GRPC_MAX_CONNECTION_AGE"))

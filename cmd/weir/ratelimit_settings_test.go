@@ -1,14 +1,17 @@
 package main
 
 import (
+	"io"
 	"math"
 	"net"
 	"os"
+	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
 
 	"github.com/weir-project/weir/server"
 )
@@ -18,7 +21,7 @@ func TestOptionsOfTheReference(t *testing.T) {
 	own := server.Options{TLS: server.TLSFiles{ClientCAFile: "ca.pem"}} // as flags would say
 	headers := server.RatelimitHeaders{Limit: "RateLimit-Limit", Remaining: "RateLimit-Remaining", Reset: "RateLimit-Reset"}
 	in := own // what stands in has without any variable
-	in.PlainHTTP, in.BareErrors, in.TLS.AllowTLS12 = true, true, true
+	in.PlainHTTP, in.BareErrors, in.TLS.AllowTLS12, in.CloseOwn = true, true, true, true
 	in.MaxConnectionAge, in.MaxConnectionAgeGrace = 24*time.Hour, time.Hour
 	in.Reading.MayBeEmpty, in.Reading.DotFiles = true, true
 	in.Ratelimit.Headers = headers
@@ -124,5 +127,49 @@ func TestListenSocket(t *testing.T) {
 	}
 	if _, err := listenSocket("f"); err == nil {
 		t.Error("a file is replaced")
+	}
+}
+
+// weir's own services are closed where weir stands in, unless somebody asks for plain text.
+func TestWhoStandsInClosesItsOwnServices(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "weir.yaml")
+	if err := os.WriteFile(file, []byte("server: {insecure_plaintext: true}\nquotas: [{name: a, limits: {requests_per_minute: 5}}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		standsIn      bool
+		args, environ []string
+		want          bool
+	}{
+		"stands in":          {true, nil, nil, true},
+		"a flag":             {true, []string{"--insecure-plaintext"}, nil, false},
+		"a flag against it":  {true, []string{"--insecure-plaintext=false"}, nil, true},
+		"a variable":         {true, nil, []string{"WEIR_INSECURE_PLAINTEXT=true"}, false},
+		"a file":             {true, []string{file}, nil, false},
+		"serve, as the same": {false, nil, nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, cmd, p := newServeFlags(), new(cobra.Command), &process{stderr: io.Discard}
+			f.add(cmd)
+			if err := cmd.ParseFlags(c.args); err != nil {
+				t.Fatal(err)
+			}
+			s, err := readSettings(cmd, c.environ, cmd.Flags().Args())
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.reference = newRefSettings(c.environ, c.standsIn, !c.standsIn)
+			loaded, log, err := f.prepare(cmd, s, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := f.options(s, loaded, nil, log)
+			if err := f.reference.options(&o); err != nil {
+				t.Fatal(err)
+			}
+			if o.CloseOwn != c.want {
+				t.Errorf("closed: %t, want %t", o.CloseOwn, c.want)
+			}
+		})
 	}
 }

@@ -155,7 +155,9 @@ func (f *serveFlags) serve(cmd *cobra.Command, s *settings, p *process) error {
 		return err
 	}
 	defer keepLearned(store, loaded.Plan, f.stateDir, log)()
+	ownGRPC, ownHTTP := srv.ServesOwn()
 	f.announce(p, log, banner{
+		ownGRPC: ownGRPC, ownHTTP: ownHTTP,
 		version: thisBuild().Version, store: store.Name(), loaded: loaded,
 		grpc: srv.GRPCAddr().String(), http: srv.HTTPAddr().String(), scheme: srv.HTTPScheme(),
 	})
@@ -175,6 +177,9 @@ func (f *serveFlags) prepare(cmd *cobra.Command, s *settings, p *process) (*conf
 		if err := s.takeFile(loaded.Server); err != nil {
 			return nil, nil, err
 		}
+	}
+	if f.reference != nil {
+		f.reference.openly = f.insecurePlaintext && s.says("insecure-plaintext")
 	}
 	if err := f.check(); err != nil {
 		return nil, nil, err

@@ -104,6 +104,13 @@ func (s *settings) takeFile(block []config.Setting) error {
 	return nil
 }
 
+// says reports whether somebody set a flag: on the command line, in a variable, or in a
+// file that was taken.
+func (s *settings) says(flag string) bool {
+	_, inFile := s.fromFile[flag]
+	return inFile || s.fromEnv[flag] != "" || s.cmd.Flags().Lookup(flag).Changed
+}
+
 // weirVariables returns the variables that begin with WEIR_.
 func weirVariables(environ []string) map[string]string {
 	vars := make(map[string]string)
