@@ -12,6 +12,9 @@ package limiter
 // budget if any key of its limit was one that was spent from: for calls that last longer
 // than that, and for those of which another process saw the beginning. One look alone does
 // not change what is told about other keys.
+//
+// A soft limit is a budget without being looked at: it counts whoever is admitted beyond it
+// anyway, and gateways that make soft limits ask with one hit, and state what was spent.
 
 // peeks says that c looks whether anything is left of a budget. Where it is charged by
 // itself to a fixed window, whatever fits, nobody needs to know.
@@ -23,6 +26,9 @@ func (a *Ask) peeks(c *charge) bool {
 func (l *Limiter) spent(a *Ask, c *charge) bool {
 	if !c.stated || c.amount == 0 || c.refund || a.Force || (a.OneByOne && c.limit.Fixed) {
 		return false
+	}
+	if c.limit.Soft {
+		return true
 	}
 	if c.found {
 		n := l.shards[c.shard].table.at(c.counter)

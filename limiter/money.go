@@ -199,7 +199,7 @@ func (l *Limiter) learnMoney(now Instant, r *reservation, o *Outcome) {
 	switch {
 	case o.Class == ClassSpend && o.closesOrg() && q.payer.org != "":
 		l.money.spend(now, q.payer, now.Add(spendFor(o.RetryAfter)))
-	case o.Class == ClassOK || o.Class == ClassUnset:
+	case o.Class == ClassOK || (o.Class == ClassUnset && !o.Progress):
 		if p := l.money.get(q.payer); p != nil && int64(r.leases.decided) > p.since.Load() {
 			l.money.open(p)
 		}

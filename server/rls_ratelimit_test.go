@@ -383,7 +383,7 @@ func testObserver(t *testing.T) {
 		false: {
 			"t m10 7 hits 0-7/10", "t deep_x 1 hits 0-1/10", "t m10 4 hits 7-11/10 free over", "shadow mode", "t m10 2 hits 5-5/10 negative",
 			"t any_x.b 1 hits 0-1/5", "t m3 1 hits 1-2/3", "t m3 1 hits 1-2/3", "t shy 2 hits 0-2/1 over shadow",
-			"no nowhere", "no nowhere", "error", "t q1 2 hits 0-2/1 free over quota", "shadow mode",
+			"no nowhere", "no nowhere", "error", "t q1 2 hits 0-2/1 over quota", "shadow mode",
 		},
 	} {
 		h := &heard{}

@@ -160,6 +160,9 @@ func (m *Model) spent(now limiter.Instant, c Charge) bool {
 	if !c.Stated || c.Amount == 0 || c.Refund {
 		return false
 	}
+	if c.Soft {
+		return true
+	}
 	w := m.window(now, c)
 	return w.budget || w.used() == 0 && m.budgets[c.Rule]
 }
