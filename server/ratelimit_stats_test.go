@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
@@ -47,11 +48,24 @@ func counted(tb testing.TB, withMetrics bool, users ...string) func() {
 
 // The metrics of envoyproxy/ratelimit allocate nothing on the path of a decision.
 func TestMetricsAllocateNothing(t *testing.T) {
-	without := testing.AllocsPerRun(2000, counted(t, false, "ann", "bob"))
-	with := testing.AllocsPerRun(2000, counted(t, true, "ann", "bob"))
-	if with > without {
-		t.Errorf("%v allocations with metrics, %v without", with, without)
+	without, with := allocations(counted(t, false, "ann", "bob")), allocations(counted(t, true, "ann", "bob"))
+	// With the race detector pools lose a quarter of what they hold: a part of an allocation.
+	if with >= without+1 {
+		t.Errorf("%.2f allocations with metrics, %.2f without", with, without)
 	}
+}
+
+// allocations returns how many a call makes on average.
+func allocations(call func()) float64 {
+	const calls = 4000
+	call()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range calls {
+		call()
+	}
+	runtime.ReadMemStats(&after)
+	return float64(after.Mallocs-before.Mallocs) / calls
 }
 
 func BenchmarkMetrics(b *testing.B) {
