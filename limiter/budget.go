@@ -46,6 +46,14 @@ func (l *Limit) open() {
 	}
 }
 
+// mark notes that n, the counter of c, is a budget if it was spent from, or looked at.
+func (c *charge) mark(n *counter, peeks bool) {
+	n.budget = n.budget || c.spent || peeks
+	if c.spent {
+		c.limit.open()
+	}
+}
+
 // inherit takes over which limits are budgets.
 func (p *Plan) inherit(prev *Plan) {
 	if prev == nil {

@@ -161,8 +161,10 @@ func (l *Limiter) resolve(now Instant, a *Ask) bool {
 			c.overflow = true
 			return l.reroute(now, a)
 		}
-		c.spent = l.spent(a, c)
-		a.spends = a.spends || c.spent
+		if c.stated { // few are
+			c.spent = l.spent(a, c)
+			a.spends = a.spends || c.spent
+		}
 	}
 	for i := range a.charges {
 		a.sum(i)
@@ -422,12 +424,8 @@ func (l *Limiter) charge(now Instant, a *Ask, c *charge) {
 		s.overflowed++
 	}
 	n := t.at(c.counter)
-	switch {
-	case c.spent:
-		n.budget = true
-		c.limit.open()
-	case a.peeks(c):
-		n.budget = true
+	if c.stated {
+		c.mark(n, a.peeks(c))
 	}
 	switch {
 	case c.refund:
