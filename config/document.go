@@ -143,7 +143,7 @@ func parseTree(f source, expected string, r *report, strict bool) *document {
 	if !checkText(d, r) {
 		return nil
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(d.data))
+	dec := yaml.NewDecoder(yielding{bytes.NewReader(d.data)})
 	var root yaml.Node
 	switch err := nextDocument(dec, &root); {
 	case errors.Is(err, io.EOF):

@@ -1,11 +1,9 @@
 package config
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"io"
 
 	"github.com/weir-project/weir/limiter"
 	"github.com/weir-project/weir/provider"
@@ -96,23 +94,37 @@ func (o Options) read(s snapshot, r *report) *builder {
 // digest returns 12 hex digits of a hash over what decides.
 func digest(l *Loaded) (string, error) {
 	h := sha256.New()
-	err := json.NewEncoder(withoutNewline{h}).Encode(struct {
+	to := json.NewEncoder(h)
+	err := to.Encode(struct {
 		Spec       limiter.Spec
 		Vocabulary Vocabulary
 		Gateways   []string                     `json:",omitempty"`
 		Classes    map[string]string            `json:",omitempty"`
 		Providers  map[string]*provider.Profile `json:",omitempty"`
-	}{l.Spec, l.Vocabulary, l.Gateways, l.ModelClasses, l.Providers})
+	}{limiter.Spec{Quotas: l.Spec.Quotas}, l.Vocabulary, l.Gateways, l.ModelClasses, l.Providers})
+	if err == nil {
+		err = digestRules(to, l.Spec.Domains)
+	}
 	if err != nil {
 		return "", err
 	}
 	return hex.EncodeToString(h.Sum(nil))[:12], nil
 }
 
-// withoutNewline leaves out the newline that ends each value of an encoder.
-type withoutNewline struct{ io.Writer }
-
-func (w withoutNewline) Write(b []byte) (int, error) {
-	n, err := w.Writer.Write(bytes.TrimSuffix(b, []byte("\n")))
-	return n + 1, err
+// digestRules writes the rules of domains, giving way now and then.
+func digestRules(to *json.Encoder, domains []limiter.DomainSpec) error {
+	for _, d := range domains {
+		rules := d.Rules
+		d.Rules = nil
+		if err := to.Encode(d); err != nil {
+			return err
+		}
+		for i := range rules {
+			giveWay(i)
+			if err := to.Encode(&rules[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -358,12 +359,18 @@ func (c *compiler) domain(s *DomainSpec) {
 	c.plan.domains[s.Name] = d
 }
 
+// rulesAtOnce is how many rules of a level are compiled before giving way.
+const rulesAtOnce = 64
+
 // level compiles the rules of one level. path is for people, identity for counters,
 // keys are the keys of the levels above.
 func (c *compiler) level(rules []RuleSpec, domainName, path, identity string, keys []string, d *domain) level {
 	var l level
 	seen := map[Entry]bool{}
 	for i := range rules {
+		if i%rulesAtOnce == rulesAtOnce-1 {
+			runtime.Gosched() // a large plan keeps nobody waiting who decides by the one in force
+		}
 		s := &rules[i]
 		here := s.Key
 		if s.Value != "" {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"runtime"
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -50,7 +51,10 @@ func (m *metrics) bind(l *config.Loaded) *planCounters {
 	b := binder{m: m, bound: make(map[seriesKey]*verdictCounters)}
 	p := &planCounters{byName: make(map[string]*verdictCounters), other: b.verdicts(other, none)}
 	places := ownersOf(l)
-	for _, limit := range l.Plan.Limits() {
+	for i, limit := range l.Plan.Limits() {
+		if i%boundAtOnce == 0 {
+			runtime.Gosched() // calls go first
+		}
 		c := limitCounters{limit: limit, units: m.charged.WithLabelValues(limit.Owner, limit.Meter.String())}
 		for _, domain := range places[limit.Owner] {
 			c.said = append(c.said, b.verdicts(domain, limit.Owner))
@@ -67,6 +71,9 @@ func (m *metrics) bind(l *config.Loaded) *planCounters {
 	m.forget(b.bound)
 	return p
 }
+
+// boundAtOnce is how many limits are looked up before giving way.
+const boundAtOnce = 64
 
 // binder looks up each series once.
 type binder struct {
