@@ -43,62 +43,74 @@ func MatchDescriptor(spec limiter.Spec, domain string, ordinal int, entries []li
 	if hits.Override.Window != 0 {
 		return limiter.Matched, []Charge{overridden(d, ordinal, entries, hits)}
 	}
-	level, fields, whole := d.Rules, []string{"rule", domain}, []string{"whole", domain}
-	rule := slices.Clone(fields)
-	var path []string
-	var node *limiter.RuleSpec
-	for _, e := range entries {
-		i := choose(level, e)
-		if i < 0 {
-			return limiter.NoRule, nil
-		}
-		node = &level[i]
-		value := e.Value
-		if node.ShareValues {
-			if value = node.Value; node.KeyPattern {
-				value = textOf(*node)
-			}
-		}
-		fields = append(fields, strconv.Itoa(i), e.Key, value)
-		rule = append(rule, strconv.Itoa(i))
-		whole = append(whole, e.Key, value)
-		path = append(path, node.Key)
-		if node.Value != "" {
-			path[len(path)-1] += "=" + node.Value
-		}
-		level = node.Rules
-	}
+	t := descend(d, entries)
 	switch {
-	case node == nil:
+	case t.node == nil:
 		return limiter.NoRule, nil
-	case node.Unlimited:
+	case t.node.Unlimited:
 		return limiter.UnlimitedRule, nil
-	case len(node.Limits) == 0:
-		return limiter.NoRule, nil
 	}
-	owner := node.Name
+	owner := t.node.Name
 	if owner == "" {
-		owner = strings.Join(path, ",")
+		owner = strings.Join(t.path, ",")
 	}
 	var charges []Charge
-	for _, l := range node.Limits {
+	for _, l := range t.node.Limits {
 		if l.Meter != limiter.Requests {
 			continue // hits are requests
 		}
-		apart := fields
+		apart := t.fields
 		if l.Fixed {
-			apart = whole
+			apart = t.whole
 		}
 		charges = append(charges, Charge{
 			Descriptor: ordinal, Counter: counterOf(l, apart), Owner: owner, Limit: l,
-			Amount: hits.Amount, Refund: hits.Refund, Shadow: node.Shadow, Soft: node.Soft,
-			Stated: hits.Stated, Rule: counterOf(l, rule),
+			Amount: hits.Amount, Refund: hits.Refund, Shadow: t.node.Shadow, Soft: t.node.Soft,
+			Stated: hits.Stated, Rule: counterOf(l, t.rule),
 		})
 	}
 	if charges == nil {
 		return limiter.NoRule, nil
 	}
 	return limiter.Matched, charges
+}
+
+// trail is the way of a descriptor down the rules of a domain.
+type trail struct {
+	node *limiter.RuleSpec // where it ends; nil if it leads nowhere
+	path []string          // keys and values of the rules, for people
+	// fields tell counters apart, whole those of fixed windows, and rule only the limits.
+	fields, whole, rule []string
+}
+
+// descend follows entries down the rules of d.
+func descend(d *limiter.DomainSpec, entries []limiter.Entry) trail {
+	t := trail{fields: []string{"rule", d.Name}, whole: []string{"whole", d.Name}, rule: []string{"rule", d.Name}}
+	level := d.Rules
+	for _, e := range entries {
+		i := choose(level, e)
+		if i < 0 {
+			t.node = nil
+			return t
+		}
+		t.node = &level[i]
+		value := e.Value
+		if t.node.ShareValues {
+			if value = t.node.Value; t.node.KeyPattern {
+				value = textOf(*t.node)
+			}
+		}
+		t.fields = append(t.fields, strconv.Itoa(i), e.Key, value)
+		t.rule = append(t.rule, strconv.Itoa(i))
+		t.whole = append(t.whole, e.Key, value)
+		name := t.node.Key
+		if t.node.Value != "" {
+			name += "=" + t.node.Value
+		}
+		t.path = append(t.path, name)
+		level = t.node.Rules
+	}
+	return t
 }
 
 // overridden returns the charge for a descriptor that brings its own limit: it is

@@ -1,6 +1,7 @@
 package limitertest
 
 import (
+	"slices"
 	"time"
 
 	"github.com/weir-project/weir/limiter"
@@ -10,8 +11,12 @@ import (
 // what it cost when it has ended.
 func budgets() []timeline {
 	hour := rules(rule("k", per(60, time.Hour)), rule("n", per(2, time.Hour)), rule("m", per(10, time.Minute)))
-	still := fixedRules(rule("k", fixed(60, time.Hour)))
-	return append([]timeline{
+	return slices.Concat(spentBudgets(hour), keptBudgets(hour), []timeline{manyBudgets()})
+}
+
+// spentBudgets are what is charged of a budget, and what is not.
+func spentBudgets(hour limiter.Spec) []timeline {
+	return []timeline{
 		{name: "what was spent is charged where it does not fit, and paid later", spec: hour, steps: []step{
 			{"0s", "ask k=a !0", "allowed | 0/60"},
 			{"1m", "ask k=a !25", "allowed | 25/60 reset=1h2m"},
@@ -54,6 +59,13 @@ func budgets() []timeline {
 			{"0s", "ask k=a !0, k=a 1", "allowed | 1/60 reset=1h1m | 1/60 reset=1h1m"},
 			{"0s", "ask k=a !60, k=a 1", "infeasible retry=never | 61/60 reset=2h2m spent | 61/60 reset=2h2m"},
 		}},
+	}
+}
+
+// keptBudgets are how long a counter is known as one, and other ways to ask.
+func keptBudgets(hour limiter.Spec) []timeline {
+	still := fixedRules(rule("k", fixed(60, time.Hour)))
+	return []timeline{
 		{name: "a call that is longer than its counter is kept", spec: hour, steps: []step{
 			{"0s", "ask m=a !0", "allowed | 0/10"},
 			{"0s", "ask m=a !1", "allowed | 1/10 reset=1m1s"},
@@ -84,7 +96,7 @@ func budgets() []timeline {
 			{"0s", "ask k=b !0", "denied retry=1h | 61/60 reset=1h"},
 			{"1h", "ask k=b !0", "allowed | 0/60"},
 		}},
-	}, manyBudgets())
+	}
 }
 
 // manyBudgets: those beyond the bound on keys share one.
