@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -132,28 +133,21 @@ func (o Options) withDefaults() (Options, error) {
 	if err := o.TLS.check(); err != nil {
 		return o, err
 	}
-	setDefault(&o.GRPCAddr, DefaultGRPCAddr)
-	setDefault(&o.HTTPAddr, DefaultHTTPAddr)
-	setDefault(&o.DrainDelay, DefaultDrainDelay)
-	setDefault(&o.StopTimeout, DefaultStopTimeout)
-	setDefault(&o.MaxConnections, DefaultMaxConnections)
-	setDefault(&o.MaxConnectionsPerPeer, DefaultMaxConnectionsPerPeer)
-	setDefault(&o.MaxConnectionAge, DefaultMaxConnectionAge)
-	setDefault(&o.MaxConnectionAgeGrace, DefaultMaxConnectionAgeGrace)
-	setDefault(&o.MaxInFlight, DefaultMaxInFlight)
-	setDefault(&o.Version, "unknown")
+	o.GRPCAddr = cmp.Or(o.GRPCAddr, DefaultGRPCAddr)
+	o.HTTPAddr = cmp.Or(o.HTTPAddr, DefaultHTTPAddr)
+	o.DrainDelay = cmp.Or(o.DrainDelay, DefaultDrainDelay)
+	o.StopTimeout = cmp.Or(o.StopTimeout, DefaultStopTimeout)
+	o.MaxConnections = cmp.Or(o.MaxConnections, DefaultMaxConnections)
+	o.MaxConnectionsPerPeer = cmp.Or(o.MaxConnectionsPerPeer, DefaultMaxConnectionsPerPeer)
+	o.MaxConnectionAge = cmp.Or(o.MaxConnectionAge, DefaultMaxConnectionAge)
+	o.MaxConnectionAgeGrace = cmp.Or(o.MaxConnectionAgeGrace, DefaultMaxConnectionAgeGrace)
+	o.MaxInFlight = cmp.Or(o.MaxInFlight, DefaultMaxInFlight)
+	o.Version = cmp.Or(o.Version, "unknown")
 	o.Ratelimit.Headers = o.Ratelimit.Headers.withDefaults()
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
 	return o, nil
-}
-
-func setDefault[T comparable](p *T, v T) {
-	var zero T
-	if *p == zero {
-		*p = v
-	}
 }
 
 // strictPathSwitch turns gRPC's check of method paths off. With it off, a path without

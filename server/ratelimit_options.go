@@ -1,5 +1,7 @@
 package server
 
+import "cmp"
+
 // RatelimitOptions say how requests are answered in domains of files of
 // envoyproxy/ratelimit. Whether such domains count in fixed windows is the
 // configuration's to say, see config.Options.
@@ -33,9 +35,9 @@ type RatelimitHeaders struct {
 
 // withDefaults returns h with names.
 func (h RatelimitHeaders) withDefaults() RatelimitHeaders {
-	setDefault(&h.Limit, "RateLimit-Limit")
-	setDefault(&h.Remaining, "RateLimit-Remaining")
-	setDefault(&h.Reset, "RateLimit-Reset")
+	h.Limit = cmp.Or(h.Limit, "RateLimit-Limit")
+	h.Remaining = cmp.Or(h.Remaining, "RateLimit-Remaining")
+	h.Reset = cmp.Or(h.Reset, "RateLimit-Reset")
 	return h
 }
 

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -84,13 +85,13 @@ type TLS struct {
 
 // withDefaults returns o, filled in and checked.
 func (o Options) withDefaults() (Options, error) {
-	setDefault(&o.Server, DefaultServer)
-	setDefault(&o.NodeID, DefaultNodeID)
-	setDefault(&o.MaxMessageBytes, DefaultMaxMessageBytes)
-	setDefault(&o.ConnectInterval, DefaultConnectInterval)
-	setDefault(&o.InitialInterval, DefaultInitialInterval)
-	setDefault(&o.MaxInterval, DefaultMaxInterval)
-	setDefault(&o.Growth, DefaultGrowth)
+	o.Server = cmp.Or(o.Server, DefaultServer)
+	o.NodeID = cmp.Or(o.NodeID, DefaultNodeID)
+	o.MaxMessageBytes = cmp.Or(o.MaxMessageBytes, DefaultMaxMessageBytes)
+	o.ConnectInterval = cmp.Or(o.ConnectInterval, DefaultConnectInterval)
+	o.InitialInterval = cmp.Or(o.InitialInterval, DefaultInitialInterval)
+	o.MaxInterval = cmp.Or(o.MaxInterval, DefaultMaxInterval)
+	o.Growth = cmp.Or(o.Growth, DefaultGrowth)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -110,13 +111,6 @@ func (o Options) withDefaults() (Options, error) {
 		}
 	}
 	return o, CheckServer(o.Server)
-}
-
-func setDefault[T comparable](p *T, v T) {
-	var zero T
-	if *p == zero {
-		*p = v
-	}
 }
 
 // CheckServer says what is wrong with an address of a control plane.

@@ -2,6 +2,7 @@ package xds
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -267,9 +268,9 @@ func run(t *testing.T, o Options, sink Sink) (*Client, *logBuffer) {
 	log := &logBuffer{}
 	o.Logger = slog.New(slog.NewTextHandler(log, nil))
 	o.NodeID = "node-1"
-	setDefault(&o.ConnectInterval, 20*time.Millisecond)
-	setDefault(&o.InitialInterval, 20*time.Millisecond)
-	setDefault(&o.MaxInterval, 100*time.Millisecond)
+	o.ConnectInterval = cmp.Or(o.ConnectInterval, 20*time.Millisecond)
+	o.InitialInterval = cmp.Or(o.InitialInterval, 20*time.Millisecond)
+	o.MaxInterval = cmp.Or(o.MaxInterval, 100*time.Millisecond)
 	c, err := New(o, sink)
 	if err != nil {
 		t.Fatal(err)
