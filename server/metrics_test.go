@@ -16,6 +16,8 @@ import (
 
 	"github.com/weir-project/weir/limiter"
 	weirv1 "github.com/weir-project/weir/proto/weir/v1"
+
+	"github.com/weir-project/weir/test/authority"
 )
 
 var metricRow = regexp.MustCompile("(?m)^\\| `(weir_[a-z_]+)` \\| ([a-z]+) \\|([^|]*)\\|")
@@ -34,7 +36,7 @@ func TestTheDocumentedMetricsAreThoseThatAreShown(t *testing.T) {
 	spec := opus()
 	spec.Quotas[0].Learn = true
 	inBubble(t, Options{Loaded: loaded(t, spec, "aaaaaaaaaaaa", nil)}, func(t *testing.T, w *world) {
-		id, err := newIdentity(newAuthority(t).files(t.TempDir(), 1), slog.Default())
+		id, err := newIdentity(filesOf(t, authority.New(t), t.TempDir(), 1), slog.Default())
 		if err != nil {
 			t.Fatal(err)
 		}

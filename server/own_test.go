@@ -19,13 +19,15 @@ import (
 	"github.com/weir-project/weir/limiter"
 	weirv1 "github.com/weir-project/weir/proto/weir/v1"
 	"github.com/weir-project/weir/store/memory"
+
+	"github.com/weir-project/weir/test/authority"
 )
 
 // TestOwnServicesAreClosed: where it is asked for, who can reach a port from elsewhere and
 // shows no certificate finds only what proxies and probes need.
 func TestOwnServicesAreClosed(t *testing.T) {
-	ours := newAuthority(t)
-	mutual := ours.files(t.TempDir(), 2)
+	ours := authority.New(t)
+	mutual := filesOf(t, ours, t.TempDir(), 2)
 	oneSided := mutual
 	oneSided.ClientCAFile = ""
 	for name, tc := range map[string]struct {

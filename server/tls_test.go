@@ -2,17 +2,11 @@ package server
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -30,63 +24,9 @@ import (
 	"github.com/weir-project/weir/limiter"
 	weirv1 "github.com/weir-project/weir/proto/weir/v1"
 	"github.com/weir-project/weir/store/memory"
+
+	"github.com/weir-project/weir/test/authority"
 )
-
-// authority signs certificates.
-type authority struct {
-	t    *testing.T
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pem  []byte
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{t: t}
-	a.key = newKey(t)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a.cert, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	a.pem = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return a
-}
-
-func newKey(t *testing.T) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-// sign makes a certificate for this machine, and its key.
-func (a *authority) sign(serial int64) (cert, key []byte) {
-	a.t.Helper()
-	k := newKey(a.t)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &k.PublicKey, a.key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
-}
 
 func write(t *testing.T, dir, name string, b []byte) string {
 	t.Helper()
@@ -97,21 +37,28 @@ func write(t *testing.T, dir, name string, b []byte) string {
 	return path
 }
 
-func (a *authority) files(dir string, serial int64) TLSFiles {
-	cert, key := a.sign(serial)
+// sign makes a certificate for this machine, and its key.
+func sign(a *authority.Authority, serial int64) (cert, key []byte) {
+	return a.Sign(serial, -time.Hour, 24*time.Hour, "localhost", "127.0.0.1")
+}
+
+// filesOf writes a certificate that a signed, its key and a's own into dir.
+func filesOf(t *testing.T, a *authority.Authority, dir string, serial int64) TLSFiles {
+	t.Helper()
+	cert, key := sign(a, serial)
 	return TLSFiles{
-		CertFile: write(a.t, dir, "cert.pem", cert), KeyFile: write(a.t, dir, "key.pem", key),
-		ClientCAFile: write(a.t, dir, "ca.pem", a.pem),
+		CertFile: write(t, dir, "cert.pem", cert), KeyFile: write(t, dir, "key.pem", key),
+		ClientCAFile: write(t, dir, "ca.pem", a.PEM),
 	}
 }
 
 func TestClientsShowTheirCertificates(t *testing.T) {
-	ours, theirs := newAuthority(t), newAuthority(t)
+	ours, theirs := authority.New(t), authority.New(t)
 	store := memory.New(limiter.Options{Shards: 1})
 	defer store.Close()
 	s, err := New(Options{
 		Store: store, Loaded: loaded(t, opus(), "a", nil), GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0",
-		TLS: ours.files(t.TempDir(), 2), DrainDelay: -1, Logger: slog.New(slog.DiscardHandler),
+		TLS: filesOf(t, ours, t.TempDir(), 2), DrainDelay: -1, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -126,9 +73,9 @@ func TestClientsShowTheirCertificates(t *testing.T) {
 		}
 	}()
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(ours.pem)
-	pair := func(a *authority) []tls.Certificate {
-		cert, key := a.sign(3)
+	roots.AppendCertsFromPEM(ours.PEM)
+	pair := func(a *authority.Authority) []tls.Certificate {
+		cert, key := sign(a, 3)
 		p, err := tls.X509KeyPair(cert, key)
 		if err != nil {
 			t.Fatal(err)
@@ -169,8 +116,8 @@ func TestClientsShowTheirCertificates(t *testing.T) {
 }
 
 func TestAnIdentityIsReadAgainWhenItsFilesChange(t *testing.T) {
-	ours, dir := newAuthority(t), t.TempDir()
-	files := ours.files(dir, 7)
+	ours, dir := authority.New(t), t.TempDir()
+	files := filesOf(t, ours, dir, 7)
 	synctest.Test(t, func(t *testing.T) {
 		log := &logBuffer{}
 		id, err := newIdentity(files, slog.New(slog.NewTextHandler(log, nil)), "h2")
@@ -187,7 +134,7 @@ func TestAnIdentityIsReadAgainWhenItsFilesChange(t *testing.T) {
 		if n := serial(); n != 7 {
 			t.Fatalf("serial %d, want 7", n)
 		}
-		ours.files(dir, 8)
+		filesOf(t, ours, dir, 8)
 		if n := serial(); n != 7 {
 			t.Errorf("serial %d, want 7 until the files are looked at", n)
 		}
@@ -200,7 +147,7 @@ func TestAnIdentityIsReadAgainWhenItsFilesChange(t *testing.T) {
 		if n := serial(); n != 8 || !strings.Contains(log.String(), "are not a certificate and its key") {
 			t.Errorf("serial %d, want 8, and a word in the log:\n%s", n, log)
 		}
-		ours.files(dir, 9)
+		filesOf(t, ours, dir, 9)
 		time.Sleep(recheckTLS)
 		if n := serial(); n != 9 {
 			t.Errorf("serial %d, want 9", n)
@@ -210,20 +157,20 @@ func TestAnIdentityIsReadAgainWhenItsFilesChange(t *testing.T) {
 
 // A client's certificate must hold the name that is asked for, where one is.
 func TestClientsAreWhoTheyMustBe(t *testing.T) {
-	ours := newAuthority(t)
+	ours := authority.New(t)
 	for name, welcome := range map[string]bool{"": true, "localhost": true, "127.0.0.1": true, "envoy.internal": false} {
-		files := ours.files(t.TempDir(), 2)
+		files := filesOf(t, ours, t.TempDir(), 2)
 		files.ClientName, files.AllowTLS12 = name, true
 		id, err := newIdentity(files, slog.New(slog.DiscardHandler), "h2")
 		if err != nil {
 			t.Fatal(err)
 		}
-		pair, err := tls.X509KeyPair(ours.sign(3))
+		pair, err := tls.X509KeyPair(sign(ours, 3))
 		if err != nil {
 			t.Fatal(err)
 		}
 		roots := x509.NewCertPool()
-		roots.AddCert(ours.cert)
+		roots.AddCert(ours.Cert)
 		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 			here, there := net.Pipe()
 			asked := make(chan error, 1)

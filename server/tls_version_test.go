@@ -7,12 +7,14 @@ import (
 	"net"
 	"strings"
 	"testing"
+
+	"github.com/weir-project/weir/test/authority"
 )
 
 // Who offers only older versions of TLS is turned away, and the log says why, now and then.
 func TestTheLogSaysThatAClientIsTooOld(t *testing.T) {
-	ours := newAuthority(t)
-	files := ours.files(t.TempDir(), 2)
+	ours := authority.New(t)
+	files := filesOf(t, ours, t.TempDir(), 2)
 	for _, tc := range []struct {
 		client   uint16 // its newest version
 		allow12  bool
@@ -47,10 +49,10 @@ func TestTheLogSaysThatAClientIsTooOld(t *testing.T) {
 }
 
 // handshake shakes hands with a client of that version, and returns the server's error.
-func handshake(t *testing.T, ours *authority, id *identity, newest uint16) error {
+func handshake(t *testing.T, ours *authority.Authority, id *identity, newest uint16) error {
 	t.Helper()
 	roots := x509.NewCertPool()
-	roots.AddCert(ours.cert)
+	roots.AddCert(ours.Cert)
 	here, there := net.Pipe()
 	done := make(chan struct{})
 	go func() {

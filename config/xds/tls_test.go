@@ -1,14 +1,8 @@
 package xds
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -17,60 +11,9 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+
+	"github.com/weir-project/weir/test/authority"
 )
-
-// authority signs certificates.
-type authority struct {
-	t    *testing.T
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-	pem  []byte
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{t: t, key: newKey(t)}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a.cert, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	a.pem = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return a
-}
-
-func newKey(t *testing.T) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-// sign makes a certificate of that name, valid from and until so long from now.
-func (a *authority) sign(name string, from, until time.Duration) (cert, key []byte) {
-	a.t.Helper()
-	k := newKey(a.t)
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(2), NotBefore: time.Now().Add(from), NotAfter: time.Now().Add(until), DNSNames: []string{name},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}, a.cert, &k.PublicKey, a.key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
-}
 
 // files are those of a client in a directory.
 type files struct {
@@ -97,21 +40,21 @@ func (f *files) write(name string, b []byte) {
 }
 
 // give writes a certificate that a signed.
-func (f *files) give(a *authority, from, until time.Duration) {
-	cert, key := a.sign("weir.example", from, until)
+func (f *files) give(a *authority.Authority, from, until time.Duration) {
+	cert, key := a.Sign(2, from, until, "weir.example")
 	f.write(f.KeyFile, key)
 	f.write(f.CertFile, cert)
 }
 
 // mutual makes p show a certificate of that name, and demand one of the same authority.
-func (p *plane) mutual(a *authority, name string, until time.Duration) {
-	cert, key := a.sign(name, -48*time.Hour, until)
+func (p *plane) mutual(a *authority.Authority, name string, until time.Duration) {
+	cert, key := a.Sign(2, -48*time.Hour, until, name)
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
+	pool.AddCert(a.Cert)
 	p.options = []grpc.ServerOption{grpc.Creds(credentials.NewTLS(&tls.Config{
 		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
 	}))}
@@ -120,7 +63,7 @@ func (p *plane) mutual(a *authority, name string, until time.Duration) {
 // TestCertificates: the files of a client are missing, come, expire, and are replaced,
 // while it runs. Each is said by the name of the file, and none needs a restart.
 func TestCertificates(t *testing.T) {
-	a := newAuthority(t)
+	a := authority.New(t)
 	p := newPlane(t)
 	p.mutual(a, "control.example", time.Hour)
 	p.set("1", edge("a", 10))
@@ -131,7 +74,7 @@ func TestCertificates(t *testing.T) {
 	log.want(t, "ca.crt: no such file or directory")
 	files.write(files.CAFile, []byte("-----BEGIN NOTHING-----"))
 	log.want(t, "ca.crt: no certificate in it, expected the authorities of the control plane in PEM")
-	files.write(files.CAFile, a.pem)
+	files.write(files.CAFile, a.PEM)
 	log.want(t, "tls.crt: no such file or directory")
 	files.give(a, -2*time.Hour, -time.Hour)
 	log.want(t, "tls.crt: the certificate expired at 2")
@@ -139,7 +82,7 @@ func TestCertificates(t *testing.T) {
 	log.want(t, "tls.crt: the certificate is not valid before 2")
 	files.write(files.KeyFile, []byte("no key"))
 	log.want(t, "no certificate to show")
-	files.give(newAuthority(t), -time.Hour, time.Hour) // of an authority that the server does not know
+	files.give(authority.New(t), -time.Hour, time.Hour) // of an authority that the server does not know
 	log.want(t, "this side shows "+files.CertFile)
 	log.want(t, "cause=tls")
 	f.wantNone(t)
@@ -149,29 +92,29 @@ func TestCertificates(t *testing.T) {
 	p.wantAfter("1")
 
 	// The authority is replaced on both sides; the client first has the old one.
-	b := newAuthority(t)
+	b := authority.New(t)
 	p.stop()
 	p.mutual(b, "control.example", time.Hour)
 	p.set("2", edge("a", 20))
 	p.start()
 	log.want(t, "the other side is checked against "+files.CAFile)
 	files.give(b, -time.Hour, time.Hour)
-	files.write(files.CAFile, b.pem)
+	files.write(files.CAFile, b.PEM)
 	f.want(t, 20)
 }
 
 // TestServerCertificates: a server that is not who it should be is told nothing.
 func TestServerCertificates(t *testing.T) {
-	a := newAuthority(t)
+	a := authority.New(t)
 	for name, c := range map[string]struct {
-		signer *authority
+		signer *authority.Authority
 		name   string
 		until  time.Duration
 		want   string
 	}{
 		"another name":      {a, "other.example", time.Hour, "not control.example"},
 		"expired":           {a, "control.example", -time.Hour, "certificate has expired or is not yet valid"},
-		"another authority": {newAuthority(t), "control.example", time.Hour, "certificate signed by unknown authority"},
+		"another authority": {authority.New(t), "control.example", time.Hour, "certificate signed by unknown authority"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlane(t)
@@ -179,7 +122,7 @@ func TestServerCertificates(t *testing.T) {
 			p.set("1", edge("a", 10))
 			p.start()
 			f, files := newForce(), newFiles(t)
-			files.write(files.CAFile, a.pem)
+			files.write(files.CAFile, a.PEM)
 			files.give(a, -time.Hour, time.Hour)
 			_, log := run(t, Options{Server: p.addr, TLS: files.TLS}, f)
 			log.want(t, c.want)
@@ -197,10 +140,10 @@ func TestServerCertificates(t *testing.T) {
 // TestNamesBySAN: without a name of its own the certificate must have the host of the
 // address, and no certificate of a client is needed where the server wants none.
 func TestNamesBySAN(t *testing.T) {
-	a := newAuthority(t)
+	a := authority.New(t)
 	p := newPlane(t)
 	p.mutual(a, "localhost", time.Hour)
-	cert, key := a.sign("localhost", -time.Hour, time.Hour)
+	cert, key := a.Sign(2, -time.Hour, time.Hour, "localhost")
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		t.Fatal(err)
@@ -213,14 +156,14 @@ func TestNamesBySAN(t *testing.T) {
 		t.Fatal(err)
 	}
 	f, files := newForce(), newFiles(t)
-	files.write(files.CAFile, a.pem)
+	files.write(files.CAFile, a.PEM)
 	run(t, Options{Server: "localhost:" + port, TLS: TLS{On: true, CAFile: files.CAFile}}, f)
 	f.want(t, 10)
 }
 
 // TestFilesEndTheWait: a client that waits long tries again as soon as its files are there.
 func TestFilesEndTheWait(t *testing.T) {
-	a := newAuthority(t)
+	a := authority.New(t)
 	p := newPlane(t)
 	p.mutual(a, "control.example", time.Hour)
 	p.set("1", edge("a", 10))
@@ -229,6 +172,6 @@ func TestFilesEndTheWait(t *testing.T) {
 	_, log := run(t, Options{Server: p.addr, TLS: files.TLS, ConnectInterval: time.Hour, MaxInterval: time.Hour}, f)
 	log.want(t, "ca.crt: no such file or directory")
 	files.give(a, -time.Hour, time.Hour)
-	files.write(files.CAFile, a.pem)
+	files.write(files.CAFile, a.PEM)
 	f.want(t, 10) // each new file ends the wait, the last one for good
 }
