@@ -115,7 +115,7 @@ func (n *ruleNode) sameText(text string, c *ruleNode) *ruleNode {
 
 // countRule counts a rule, and reports the first one that is too many.
 func (b *builder) countRule(at place) {
-	giveWay(b.rules)
+	b.report.beside.giveWay(b.rules)
 	if b.rules++; b.rules == MaxRules+1 {
 		b.report.at(at.doc, at.node, "too many rules, expected at most %d in all files", MaxRules)
 	}

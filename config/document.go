@@ -36,6 +36,8 @@ type document struct {
 type report struct {
 	problems []Problem
 	more     int
+	// beside is set where calls are answered while reading goes on.
+	beside *Background
 }
 
 func (r *report) failed() bool { return len(r.problems) > 0 }
@@ -143,7 +145,7 @@ func parseTree(f source, expected string, r *report, strict bool) *document {
 	if !checkText(d, r) {
 		return nil
 	}
-	dec := yaml.NewDecoder(yielding{bytes.NewReader(d.data)})
+	dec := yaml.NewDecoder(resting{bytes.NewReader(d.data), r.beside})
 	var root yaml.Node
 	switch err := nextDocument(dec, &root); {
 	case errors.Is(err, io.EOF):
@@ -282,6 +284,7 @@ func checkNode(d *document, n *yaml.Node, depth int, r *report) {
 		return
 	}
 	if n.Kind == yaml.MappingNode {
+		r.beside.Rest()
 		checkKeys(d, n, r)
 	}
 	for _, c := range n.Content {

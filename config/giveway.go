@@ -2,31 +2,56 @@ package config
 
 import (
 	"io"
-	"runtime"
+	"time"
 )
 
-// A large configuration is read while calls are answered. Where there are as many of the
-// runtime's processors as threads of work, whoever runs for long keeps calls waiting until
-// it is stopped, after 10 ms; so reading gives way every now and then.
+// Background is work that is done beside the answering of calls, and keeps none of them
+// waiting: it rests as long as it works. Where there are as many processors as threads
+// that want them, whoever runs for long has others wait for a time slice of the system,
+// which is some milliseconds; who slept a moment before is let in at once. The zero value
+// is ready. It is not safe for concurrent use.
+type Background struct{ since time.Time }
 
-// readAtOnce is how many bytes are read before giving way: parsing them takes a fraction of
+// workFor is how long work goes on without a rest, and restFor how long a rest is.
+const (
+	workFor = 200 * time.Microsecond
+	restFor = workFor
+)
+
+// Rest rests if it is time to. Call it every few dozen microseconds. A nil Background
+// never rests: nothing is answered yet.
+func (b *Background) Rest() {
+	switch {
+	case b == nil:
+	case b.since.IsZero():
+		b.since = time.Now()
+	case time.Since(b.since) >= workFor:
+		time.Sleep(restFor)
+		b.since = time.Now()
+	}
+}
+
+// readAtOnce is how many bytes are read without a rest: parsing them takes a fraction of
 // a millisecond.
 const readAtOnce = 4096
 
-// yielding reads from r, in small parts, and gives way before each.
-type yielding struct{ r io.Reader }
-
-func (y yielding) Read(p []byte) (int, error) {
-	runtime.Gosched()
-	return y.r.Read(p[:min(len(p), readAtOnce)])
+// resting reads from r, in small parts, and may rest before each.
+type resting struct {
+	r io.Reader
+	b *Background
 }
 
-// rulesAtOnce is how many rules are read before giving way.
-const rulesAtOnce = 64
+func (r resting) Read(p []byte) (int, error) {
+	r.b.Rest()
+	return r.r.Read(p[:min(len(p), readAtOnce)])
+}
 
-// giveWay gives way before the n-th rule, if it is time.
-func giveWay(n int) {
+// rulesAtOnce is how many rules are read without a rest.
+const rulesAtOnce = 16
+
+// giveWay rests before the n-th rule, if it is time.
+func (b *Background) giveWay(n int) {
 	if n%rulesAtOnce == 0 {
-		runtime.Gosched()
+		b.Rest()
 	}
 }

@@ -47,7 +47,7 @@ func (l *Loaded) WithGrants(grants []Grant, prev *limiter.Plan) (*Loaded, error)
 		next.Plan, next.Quotas = plan, len(next.Spec.Quotas)
 	}
 	var err error
-	next.Digest, err = digest(&next)
+	next.Digest, err = digest(&next, &Background{})
 	return &next, err
 }
 

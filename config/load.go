@@ -18,6 +18,9 @@ func Load(paths []string, prev *Loaded) (*Loaded, error) { return Options{}.Load
 
 // build makes a configuration of what was read.
 func (o Options) build(paths []string, s snapshot, r *report, prev *Loaded) (*Loaded, error) {
+	if prev != nil { // by which calls are answered
+		r.beside = &Background{}
+	}
 	l := &Loaded{Spec: builtinSpec(), Vocabulary: DefaultVocabulary(), Sources: []string{Builtin}, read: s}
 	if s.absent != "" && prev != nil && len(prev.read.files) > 0 {
 		r.file(s.absent, "is not there any more, expected it to stay; if nothing is to be limited, leave it empty")
@@ -42,12 +45,12 @@ func (o Options) build(paths []string, s snapshot, r *report, prev *Loaded) (*Lo
 	if prev != nil {
 		before = prev.Plan
 	}
-	plan, err := limiter.Compile(l.Spec, before)
+	plan, err := limiter.CompileBeside(l.Spec, before, r.beside.Rest)
 	if err != nil {
 		return nil, &Error{Problems: []Problem{{Text: err.Error()}}}
 	}
 	l.Plan, l.Quotas = plan, len(l.Spec.Quotas)
-	l.Digest, err = digest(l)
+	l.Digest, err = digest(l, r.beside)
 	if err != nil {
 		return nil, &Error{Problems: []Problem{{Text: err.Error()}}}
 	}
@@ -92,7 +95,7 @@ func (o Options) read(s snapshot, r *report) *builder {
 }
 
 // digest returns 12 hex digits of a hash over what decides.
-func digest(l *Loaded) (string, error) {
+func digest(l *Loaded, beside *Background) (string, error) {
 	h := sha256.New()
 	to := json.NewEncoder(h)
 	err := to.Encode(struct {
@@ -103,7 +106,7 @@ func digest(l *Loaded) (string, error) {
 		Providers  map[string]*provider.Profile `json:",omitempty"`
 	}{limiter.Spec{Quotas: l.Spec.Quotas}, l.Vocabulary, l.Gateways, l.ModelClasses, l.Providers})
 	if err == nil {
-		err = digestRules(to, l.Spec.Domains)
+		err = digestRules(to, l.Spec.Domains, beside)
 	}
 	if err != nil {
 		return "", err
@@ -111,8 +114,8 @@ func digest(l *Loaded) (string, error) {
 	return hex.EncodeToString(h.Sum(nil))[:12], nil
 }
 
-// digestRules writes the rules of domains, giving way now and then.
-func digestRules(to *json.Encoder, domains []limiter.DomainSpec) error {
+// digestRules writes the rules of domains, resting now and then.
+func digestRules(to *json.Encoder, domains []limiter.DomainSpec, beside *Background) error {
 	for _, d := range domains {
 		rules := d.Rules
 		d.Rules = nil
@@ -120,7 +123,7 @@ func digestRules(to *json.Encoder, domains []limiter.DomainSpec) error {
 			return err
 		}
 		for i := range rules {
-			giveWay(i)
+			beside.giveWay(i)
 			if err := to.Encode(&rules[i]); err != nil {
 				return err
 			}

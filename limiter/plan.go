@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"runtime"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -202,8 +201,15 @@ func overrideWindows() []time.Duration {
 // Compile checks and compiles spec. Limits that prev has too, with the same owner,
 // meter and window, keep their counters, whatever their amount; prev is nil for the
 // first plan. The error joins everything that is wrong.
-func Compile(spec Spec, prev *Plan) (*Plan, error) {
-	c := compiler{plan: &Plan{domains: map[string]*domain{}, byOrg: map[string][]*quota{}, ids: map[string]uint32{}, nextID: 1}}
+func Compile(spec Spec, prev *Plan) (*Plan, error) { return CompileBeside(spec, prev, func() {}) }
+
+// CompileBeside is Compile for who decides by prev meanwhile: it calls rest every few dozen
+// microseconds, from which it may return when it likes to.
+func CompileBeside(spec Spec, prev *Plan, rest func()) (*Plan, error) {
+	c := compiler{
+		plan: &Plan{domains: map[string]*domain{}, byOrg: map[string][]*quota{}, ids: map[string]uint32{}, nextID: 1},
+		rest: rest,
+	}
 	if prev != nil {
 		c.plan.nextID = prev.nextID
 		if len(prev.ids) < keptIDs {
@@ -238,6 +244,7 @@ type compiler struct {
 	old   map[string]uint32
 	errs  []error
 	names map[string]bool
+	rest  func()
 }
 
 func (c *compiler) fail(format string, args ...any) {
@@ -359,7 +366,7 @@ func (c *compiler) domain(s *DomainSpec) {
 	c.plan.domains[s.Name] = d
 }
 
-// rulesAtOnce is how many rules of a level are compiled before giving way.
+// rulesAtOnce is how many rules of a level are compiled without a rest.
 const rulesAtOnce = 64
 
 // level compiles the rules of one level. path is for people, identity for counters,
@@ -369,7 +376,7 @@ func (c *compiler) level(rules []RuleSpec, domainName, path, identity string, ke
 	seen := map[Entry]bool{}
 	for i := range rules {
 		if i%rulesAtOnce == rulesAtOnce-1 {
-			runtime.Gosched() // a large plan keeps nobody waiting who decides by the one in force
+			c.rest()
 		}
 		s := &rules[i]
 		here := s.Key

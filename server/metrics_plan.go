@@ -1,7 +1,6 @@
 package server
 
 import (
-	"runtime"
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -49,11 +48,12 @@ func (m *metrics) bind(l *config.Loaded) *planCounters {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	b := binder{m: m, bound: make(map[seriesKey]*verdictCounters)}
+	var beside config.Background // calls go first
 	p := &planCounters{byName: make(map[string]*verdictCounters), other: b.verdicts(other, none)}
 	places := ownersOf(l)
 	for i, limit := range l.Plan.Limits() {
 		if i%boundAtOnce == 0 {
-			runtime.Gosched() // calls go first
+			beside.Rest()
 		}
 		c := limitCounters{limit: limit, units: m.charged.WithLabelValues(limit.Owner, limit.Meter.String())}
 		for _, domain := range places[limit.Owner] {
@@ -72,7 +72,7 @@ func (m *metrics) bind(l *config.Loaded) *planCounters {
 	return p
 }
 
-// boundAtOnce is how many limits are looked up before giving way.
+// boundAtOnce is how many limits are looked up without a rest.
 const boundAtOnce = 64
 
 // binder looks up each series once.
