@@ -22,8 +22,6 @@ const other = "other"
 type metrics struct {
 	registry *prometheus.Registry
 
-	decisions       *prometheus.CounterVec
-	charged         *prometheus.CounterVec
 	decisionSeconds prometheus.Histogram
 	settlements     [limiter.Expired + 1]atomic.Uint64
 	errors          *prometheus.CounterVec
@@ -41,8 +39,8 @@ type metrics struct {
 	reloadTime prometheus.Gauge
 	configInfo *prometheus.GaugeVec
 
-	mu     sync.Mutex // guards series, and binding as a whole
-	series map[seriesKey]bool
+	binding sync.Mutex // one plan after the other
+	plan    atomic.Pointer[planSeries]
 }
 
 func newMetrics(version string) *metrics {
@@ -56,8 +54,8 @@ func newMetrics(version string) *metrics {
 			NativeHistogramMinResetDuration: time.Hour,
 			Buckets:                         []float64{1e-6, 5e-6, 25e-6, 1e-4, 5e-4, 25e-4, 1e-2, 5e-2, 0.25, 1},
 		}),
-		series: make(map[seriesKey]bool),
 	}
+	m.plan.Store(&planSeries{})
 	m.registry.MustRegister(m.decisionSeconds, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.count()
 	m.reloadOK = m.gauge("weir_config_last_reload_successful",
@@ -71,11 +69,7 @@ func newMetrics(version string) *metrics {
 
 // count makes the counters.
 func (m *metrics) count() {
-	m.decisions = m.counter("weir_decisions_total",
-		"Decisions, by the domain asked, the quota or rule that refused (or else the first one charged), and the verdict.",
-		"domain", "owner", "verdict")
-	m.charged = m.counter("weir_charged_units_total",
-		"Units charged when calls were allowed, by quota or rule and meter. Settling corrects counters, not this.", "owner", "meter")
+	m.registry.MustRegister(planCollector{m})
 	m.errors = m.counter("weir_errors_total", "Calls answered with an error, by gRPC code.", "code")
 	m.overloads = m.counter("weir_overloads_total", "Calls refused because too many were in flight.").WithLabelValues()
 	m.panics = m.counter("weir_panics_total", "Calls that ended in a recovered panic: each is a bug.").WithLabelValues()

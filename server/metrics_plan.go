@@ -1,7 +1,9 @@
 package server
 
 import (
+	"math"
 	"slices"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -27,7 +29,7 @@ type planCounters struct {
 // limitCounters are those of one limit.
 type limitCounters struct {
 	limit *limiter.Limit
-	units prometheus.Counter
+	units *count
 	// said has one entry for each domain in which the limit's owner can say something;
 	// the first one stands for all others.
 	said []*verdictCounters
@@ -36,18 +38,86 @@ type limitCounters struct {
 // verdictCounters are those of one owner, or of none, in one domain.
 type verdictCounters struct {
 	domain   string
-	verdicts [numVerdicts]prometheus.Counter
+	verdicts [numVerdicts]count
 }
 
-// seriesKey names the children that one owner has in one domain.
-type seriesKey struct{ domain, owner string }
+// count is a counter that stops at the largest number.
+type count struct{ n atomic.Uint64 }
+
+func (c *count) add(n uint64) {
+	if c.n.Add(n) < n {
+		c.n.Store(math.MaxUint64)
+	}
+}
+
+// seriesKey names what one owner says in one domain, and unitsKey what it is charged.
+type (
+	seriesKey struct{ domain, owner string }
+	unitsKey  struct {
+		owner string
+		meter limiter.Meter
+	}
+)
+
+// planSeries are the counters of the plan in force, by their names. Maps that are in it
+// are not changed any more.
+type planSeries struct {
+	verdicts map[seriesKey]*verdictCounters
+	units    map[unitsKey]*count
+}
+
+// maxIdleSeries bounds the series that are shown before anything was counted in them: of
+// a large plan only those in use are.
+const maxIdleSeries = 2000
+
+var (
+	decisionsDesc = prometheus.NewDesc("weir_decisions_total",
+		"Decisions, by the domain asked, the quota or rule that refused (or else the first one charged), and the verdict.",
+		[]string{"domain", "owner", "verdict"}, nil)
+	chargedDesc = prometheus.NewDesc("weir_charged_units_total",
+		"Units charged when calls were allowed, by quota or rule and meter. Settling corrects counters, not this.",
+		[]string{"owner", "meter"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (p *planSeries) Describe(ch chan<- *prometheus.Desc) {
+	ch <- decisionsDesc
+	ch <- chargedDesc
+}
+
+// Collect implements prometheus.Collector.
+func (p *planSeries) Collect(ch chan<- prometheus.Metric) {
+	idle := len(p.verdicts)*numVerdicts+len(p.units) <= maxIdleSeries
+	for k, v := range p.verdicts {
+		for i := range v.verdicts {
+			if n := v.verdicts[i].n.Load(); n > 0 || idle {
+				ch <- prometheus.MustNewConstMetric(decisionsDesc, prometheus.CounterValue, float64(n), k.domain, k.owner, limiter.Verdict(i).String())
+			}
+		}
+	}
+	for k, c := range p.units {
+		if n := c.n.Load(); n > 0 || idle {
+			ch <- prometheus.MustNewConstMetric(chargedDesc, prometheus.CounterValue, float64(n), k.owner, k.meter.String())
+		}
+	}
+}
+
+// planCollector shows the counters of the plan in force.
+type planCollector struct{ m *metrics }
+
+// Describe implements prometheus.Collector.
+func (c planCollector) Describe(ch chan<- *prometheus.Desc) { c.m.plan.Load().Describe(ch) }
+
+// Collect implements prometheus.Collector.
+func (c planCollector) Collect(ch chan<- prometheus.Metric) { c.m.plan.Load().Collect(ch) }
 
 // bind looks up the counters of a plan, and forgets the series of owners that are
 // gone.
 func (m *metrics) bind(l *config.Loaded) *planCounters {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	b := binder{m: m, bound: make(map[seriesKey]*verdictCounters)}
+	m.binding.Lock()
+	defer m.binding.Unlock()
+	before := m.plan.Load()
+	b := binder{before: before, next: &planSeries{verdicts: map[seriesKey]*verdictCounters{}, units: map[unitsKey]*count{}}}
 	var beside config.Background // calls go first
 	p := &planCounters{byName: make(map[string]*verdictCounters), other: b.verdicts(other, none)}
 	places := ownersOf(l)
@@ -55,7 +125,7 @@ func (m *metrics) bind(l *config.Loaded) *planCounters {
 		if i%boundAtOnce == 0 {
 			beside.Rest()
 		}
-		c := limitCounters{limit: limit, units: m.charged.WithLabelValues(limit.Owner, limit.Meter.String())}
+		c := limitCounters{limit: limit, units: b.units(limit)}
 		for _, domain := range places[limit.Owner] {
 			c.said = append(c.said, b.verdicts(domain, limit.Owner))
 		}
@@ -68,47 +138,49 @@ func (m *metrics) bind(l *config.Loaded) *planCounters {
 		v := b.verdicts(domain, none)
 		p.domains, p.byName[domain] = append(p.domains, v), v
 	}
-	m.forget(b.bound)
+	m.plan.Store(b.next)
+	m.forget(before, b.next)
 	return p
 }
 
 // boundAtOnce is how many limits are looked up without a rest.
 const boundAtOnce = 64
 
-// binder looks up each series once.
-type binder struct {
-	m     *metrics
-	bound map[seriesKey]*verdictCounters
-}
+// binder takes over the counters that there were before.
+type binder struct{ before, next *planSeries }
 
 func (b *binder) verdicts(domain, owner string) *verdictCounters {
 	key := seriesKey{domain, owner}
-	if v, ok := b.bound[key]; ok {
-		return v
+	v := b.next.verdicts[key]
+	if v == nil {
+		if v = b.before.verdicts[key]; v == nil {
+			v = &verdictCounters{domain: domain}
+		}
+		b.next.verdicts[key] = v
 	}
-	v := &verdictCounters{domain: domain}
-	for i := range numVerdicts {
-		v.verdicts[i] = b.m.decisions.WithLabelValues(domain, owner, limiter.Verdict(i).String())
-	}
-	b.bound[key] = v
-	b.m.series[key] = true
 	return v
 }
 
-// forget drops the series that the plan in force does not have.
-func (m *metrics) forget(bound map[seriesKey]*verdictCounters) {
-	owners := make(map[string]bool, len(bound))
-	for k := range bound {
+func (b *binder) units(l *limiter.Limit) *count {
+	key := unitsKey{l.Owner, l.Meter}
+	c := b.next.units[key]
+	if c == nil {
+		if c = b.before.units[key]; c == nil {
+			c = &count{}
+		}
+		b.next.units[key] = c
+	}
+	return c
+}
+
+// forget drops the series of owners that were and are no more.
+func (m *metrics) forget(before, next *planSeries) {
+	owners := make(map[string]bool, len(next.verdicts))
+	for k := range next.verdicts {
 		owners[k.owner] = true
 	}
-	for k := range m.series {
-		if bound[k] != nil {
-			continue
-		}
-		delete(m.series, k)
-		m.decisions.DeletePartialMatch(prometheus.Labels{"domain": k.domain, "owner": k.owner})
+	for k := range before.verdicts {
 		if !owners[k.owner] {
-			m.charged.DeletePartialMatch(prometheus.Labels{"owner": k.owner})
 			m.refusals.DeletePartialMatch(prometheus.Labels{"owner": k.owner})
 			m.events.DeletePartialMatch(prometheus.Labels{"owner": k.owner})
 		}
@@ -123,11 +195,11 @@ func (p *planCounters) decided(domain string, d *limiter.Decision) {
 	}
 	switch {
 	case d.RefusedBy >= 0 && d.RefusedBy < len(d.Checks):
-		p.said(domain, d.Checks[d.RefusedBy].Limit).verdicts[d.Verdict].Inc()
+		p.said(domain, d.Checks[d.RefusedBy].Limit).verdicts[d.Verdict].add(1)
 	case len(d.Checks) > 0:
-		p.said(domain, d.Checks[0].Limit).verdicts[d.Verdict].Inc()
+		p.said(domain, d.Checks[0].Limit).verdicts[d.Verdict].add(1)
 	default:
-		p.none(domain).verdicts[d.Verdict].Inc()
+		p.none(domain).verdicts[d.Verdict].add(1)
 	}
 	if d.Verdict != limiter.Allowed || d.Replayed {
 		return
@@ -135,7 +207,7 @@ func (p *planCounters) decided(domain string, d *limiter.Decision) {
 	for i := range d.Checks {
 		c := &d.Checks[i]
 		if at := c.Limit.Index; c.Requested > 0 && at < len(p.limits) {
-			p.limits[at].units.Add(float64(c.Requested))
+			p.limits[at].units.add(c.Requested)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"regexp"
 	"slices"
@@ -87,14 +88,20 @@ func TestDecisionsAreCounted(t *testing.T) {
 		_, _ = w.quota.Release(t.Context(), &weirv1.ReleaseRequest{Reservation: first.GetReservation()})
 		_, _ = w.quota.Release(t.Context(), &weirv1.ReleaseRequest{Reservation: first.GetReservation()})
 		_, _ = w.quota.Release(t.Context(), &weirv1.ReleaseRequest{Reservation: "unknown"})
+		said := func(domain, owner string, v limiter.Verdict) float64 {
+			return float64(m.plan.Load().verdicts[seriesKey{domain, owner}].verdicts[v].n.Load())
+		}
+		charged := func(meter limiter.Meter) float64 {
+			return float64(m.plan.Load().units[unitsKey{"opus", meter}].n.Load())
+		}
 		for want, got := range map[string]float64{
-			"1 allowed":       testutil.ToFloat64(m.decisions.WithLabelValues("llm", "opus", "allowed")),
-			"1 denied":        testutil.ToFloat64(m.decisions.WithLabelValues("llm", "opus", "denied")),
-			"1 infeasible":    testutil.ToFloat64(m.decisions.WithLabelValues("llm", "opus", "infeasible")),
-			"1 of nobody":     testutil.ToFloat64(m.decisions.WithLabelValues("llm", none, "allowed")),
-			"1 elsewhere":     testutil.ToFloat64(m.decisions.WithLabelValues(other, none, "allowed")),
-			"600 input":       testutil.ToFloat64(m.charged.WithLabelValues("opus", "input_tokens")),
-			"100 output":      testutil.ToFloat64(m.charged.WithLabelValues("opus", "output_tokens")),
+			"1 allowed":       said("llm", "opus", limiter.Allowed),
+			"1 denied":        said("llm", "opus", limiter.Denied),
+			"1 infeasible":    said("llm", "opus", limiter.Infeasible),
+			"1 of nobody":     said("llm", none, limiter.Allowed),
+			"1 elsewhere":     said(other, none, limiter.Allowed),
+			"600 input":       charged(limiter.InputTokens),
+			"100 output":      charged(limiter.OutputTokens),
 			"1 released":      float64(m.settlements[limiter.Released].Load()),
 			"0 of no account": float64(m.settlements[limiter.Unknown].Load()),
 		} {
@@ -108,7 +115,7 @@ func TestDecisionsAreCounted(t *testing.T) {
 func TestSeriesComeAndGoWithThePlan(t *testing.T) {
 	first := loaded(t, opus(), "aaaaaaaaaaaa", nil)
 	inBubble(t, Options{Loaded: first}, func(t *testing.T, w *world) {
-		series := func() int { return testutil.CollectAndCount(w.server.d.metrics.decisions) }
+		series := func() int { return testutil.CollectAndCount(planCollector{w.server.d.metrics}, "weir_decisions_total") }
 		before := series()
 		for i := range 20 {
 			spec := opus()
@@ -127,4 +134,53 @@ func TestSeriesComeAndGoWithThePlan(t *testing.T) {
 			t.Errorf("%d series after 1000 callers, want %d as before", n, before)
 		}
 	})
+}
+
+// Of a plan of thousands of rules only those that are asked for have series.
+func TestALargePlanShowsWhatIsUsed(t *testing.T) {
+	rules := func(n int) limiter.Spec {
+		d := limiter.DomainSpec{Name: "edge"}
+		for i := range n {
+			d.Rules = append(d.Rules, limiter.RuleSpec{
+				Key: "user", Value: fmt.Sprint(i),
+				Limits: []limiter.LimitSpec{{Meter: limiter.Requests, Amount: 10, Window: time.Minute}},
+			})
+		}
+		return limiter.Spec{Domains: []limiter.DomainSpec{d}}
+	}
+	m := newMetrics("test")
+	count := func() string {
+		c := planCollector{m}
+		return fmt.Sprint(testutil.CollectAndCount(c, "weir_decisions_total"), " ", testutil.CollectAndCount(c, "weir_charged_units_total"))
+	}
+	few := loaded(t, rules(3), "aaaaaaaaaaaa", nil)
+	m.bind(few)
+	all := count()
+	many := loaded(t, rules(2000), "bbbbbbbbbbbb", few)
+	p := m.bind(many)
+	if got := count(); got != "0 0" {
+		t.Errorf("%s series of 2,000 rules before any decision, want none", got)
+	}
+	limits := many.Plan.Limits()
+	for range 2 {
+		p.decided("edge", &limiter.Decision{RefusedBy: -1, Checks: []limiter.Check{{Limit: limits[7], Requested: 5}}})
+	}
+	if got := count(); got != "1 1" {
+		t.Errorf("%s series of 2,000 rules after decisions by one, want 1 1", got)
+	}
+	m.bind(loaded(t, rules(3), "cccccccccccc", many))
+	if got := count(); got != all {
+		t.Errorf("%s series of 3 rules after a plan with more, want %s as at first", got, all)
+	}
+}
+
+// What is counted stops at the largest number, and does not begin again.
+func TestCountsDoNotWrap(t *testing.T) {
+	var c count
+	for range 3 {
+		c.add(math.MaxUint64 - 1)
+	}
+	if got := c.n.Load(); got != math.MaxUint64 {
+		t.Errorf("counted %d, want the largest number", got)
+	}
 }

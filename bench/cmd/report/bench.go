@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/weir-project/weir/bench/internal/h2client"
@@ -58,7 +59,11 @@ func (b *bench) port() string {
 }
 
 func (b *bench) start(addr, name string, args ...string) (*process.Server, error) {
-	s, err := process.Start(b.serverCore, addr, nil, filepath.Join(b.bin, name), args...)
+	return b.startOn(strconv.Itoa(b.serverCore), addr, name, args...)
+}
+
+func (b *bench) startOn(cores, addr, name string, args ...string) (*process.Server, error) {
+	s, err := process.Start(cores, addr, nil, filepath.Join(b.bin, name), args...)
 	if err == nil {
 		b.servers = append(b.servers, s)
 	}

@@ -97,6 +97,7 @@ func sections() []section {
 		{"rules", measureRules},
 		{"latency", measureLatency},
 		{"keys", measureKeys},
+		{"reload", measureReload},
 	}
 }
 

@@ -30,12 +30,13 @@ type Server struct {
 	err  error
 }
 
-// Start runs a program on one core (on all if core is negative), with env added to
+// Start runs a program on cores, a list with commas between (wherever the caller runs, if
+// empty), with env added to
 // the environment, and returns when addr accepts connections. The program's output
 // is kept for errors.
-func Start(core int, addr string, env []string, name string, args ...string) (*Server, error) {
-	if core >= 0 {
-		args = append([]string{"-c", strconv.Itoa(core), name}, args...)
+func Start(cores, addr string, env []string, name string, args ...string) (*Server, error) {
+	if cores != "" {
+		args = append([]string{"-c", cores, name}, args...)
 		name = "taskset"
 	}
 	s := &Server{Addr: addr, cmd: exec.Command(name, args...), log: &bytes.Buffer{}, gone: make(chan struct{})}
