@@ -38,7 +38,7 @@
 //
 // # Where to look
 //
-//   - ask.go, match.go, plan.go: a wish, and what it concerns
+//   - ask.go, match.go, plan.go, compile.go: a wish, and what it concerns
 //   - decide.go, onebyone.go: the decision; cause.go: what refused, and what a dry ask is told
 //   - counter.go, window.go, table.go: hard limits, and the counters of many keys
 //   - pace.go, ramp.go, pacer.go: the learned pace of a meter, and of a quota

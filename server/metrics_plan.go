@@ -118,7 +118,10 @@ func (m *metrics) bind(l *config.Loaded) *planCounters {
 	defer m.binding.Unlock()
 	before := m.plan.Load()
 	b := binder{before: before, next: &planSeries{verdicts: map[seriesKey]*verdictCounters{}, units: map[unitsKey]*count{}}}
-	var beside config.Background // calls go first
+	var beside *config.Background
+	if len(before.verdicts) > 0 { // calls are answered, and go first
+		beside = &config.Background{}
+	}
 	p := &planCounters{byName: make(map[string]*verdictCounters), other: b.verdicts(other, none)}
 	places := ownersOf(l)
 	for i, limit := range l.Plan.Limits() {
