@@ -184,3 +184,20 @@ func TestCountsDoNotWrap(t *testing.T) {
 		t.Errorf("counted %d, want the largest number", got)
 	}
 }
+
+// What was counted goes on through a reload, for whoever stays.
+func TestCountsGoOnThroughReloads(t *testing.T) {
+	first := loaded(t, opus(), "aaaaaaaaaaaa", nil)
+	inBubble(t, Options{Loaded: first}, func(t *testing.T, w *world) {
+		for i := range 3 {
+			w.reserve(call("acme", 100, 10))
+			p := w.server.d.metrics.plan.Load()
+			said := p.verdicts[seriesKey{"llm", "opus"}].verdicts[limiter.Allowed].n.Load()
+			charged := p.units[unitsKey{"opus", limiter.InputTokens}].n.Load()
+			if want := uint64(i + 1); said != want || charged != 100*want {
+				t.Errorf("after %d reloads: %d decisions and %d input tokens, want %d and %d", i, said, charged, want, 100*want)
+			}
+			w.server.Apply(loaded(t, opus(), fmt.Sprint(i), first))
+		}
+	})
+}
